@@ -1,0 +1,57 @@
+"""What every activity shares: its pulse, and how the domain's errors become Temporal's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from xms.errors import Interrupted, XmsError
+from xms.models import Model
+from xms.pulse import Pulse
+
+BEAT_EVERY_SECONDS = 0.5
+
+
+def activity_pulse() -> Pulse:
+    """A pulse that heartbeats for the current activity and stops it on cancellation and worker shutdown.
+
+    It must be called on the activity's own thread. A detail is passed on at least every half second; the last one before
+    an interruption always is, so that the next attempt goes on exactly there.
+    """
+    last_beat = 0.0
+
+    def pulse(detail: Model | None = None) -> None:
+        nonlocal last_beat
+        stopping = activity.is_cancelled() or activity.is_worker_shutdown()
+        now = time.monotonic()
+        if stopping or now - last_beat >= BEAT_EVERY_SECONDS:
+            last_beat = now
+            activity.heartbeat(*([] if detail is None else [detail]))
+        if activity.is_cancelled():
+            raise Interrupted("the work was cancelled")
+        if activity.is_worker_shutdown():
+            raise Interrupted("the worker shuts down", means="another attempt goes on from the last checkpoint")
+
+    return pulse
+
+
+class ExplainedErrors(Interceptor):
+    """Turns an `XmsError` into an ApplicationError: type = its class, details = its Trouble, retryable as the class says."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 - SDK's name
+        """Wrap every activity of the worker."""
+        return _Explain(next)
+
+
+class _Explain(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002, ANN401 - the SDK's signature
+        try:
+            return await self.next.execute_activity(input)
+        except XmsError as error:
+            raise ApplicationError(
+                str(error), error.trouble(), type=type(error).__name__, non_retryable=not error.retryable
+            ) from error

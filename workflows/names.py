@@ -1,0 +1,27 @@
+"""The names that workflows, workers and clients have to agree on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from temporalio.common import SearchAttributeKey
+
+TASK_QUEUE: Final = "xms"
+"""Workflows and control activities."""
+
+DATA_QUEUE: Final = "xms-data"
+"""Streams and conversions; any data worker can take any of them."""
+
+
+def host_queue(worker_name: str) -> str:
+    """The queue of one data worker, for work on files that only it has."""
+    return f"{DATA_QUEUE}-{worker_name}"
+
+
+PHASE: Final = SearchAttributeKey.for_keyword("XmsPhase")
+SOURCE: Final = SearchAttributeKey.for_keyword("XmsSource")
+VM: Final = SearchAttributeKey.for_keyword("XmsVm")
+PROJECT: Final = SearchAttributeKey.for_keyword("XmsProject")
+PAUSED: Final = SearchAttributeKey.for_bool("XmsPaused")
+LAST_SYNC: Final = SearchAttributeKey.for_datetime("XmsLastSync")
+SEARCH_ATTRIBUTES: Final = (PHASE, SOURCE, VM, PROJECT, PAUSED, LAST_SYNC)

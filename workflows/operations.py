@@ -1,0 +1,86 @@
+"""Short workflows for what an operator asks of a source or a target: the client holds no credentials, the workers do."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.source import SourceActivities
+    from activities.target import TargetActivities
+    from xms.models import MigrationSpec
+    from xms.orders import (
+        CheckTarget,
+        ListSources,
+        MigrationChecked,
+        SourceList,
+        SourceQuery,
+        SourceReport,
+        VmList,
+        VmQuery,
+    )
+
+SOON = timedelta(seconds=90)
+"""Somebody waits at a terminal: the whole answer, with its retries, comes within this time or not at all."""
+
+A_FEW_TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
+
+
+@workflow.defn
+class ListSourcesWorkflow:
+    """The sources that the workers know."""
+
+    @workflow.run
+    async def run(self, question: ListSources) -> SourceList:
+        """Answer from the configuration of one worker."""
+        return await workflow.execute_activity_method(
+            SourceActivities.list_sources, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
+        )
+
+
+@workflow.defn
+class CheckSourceWorkflow:
+    """The connection test of a source."""
+
+    @workflow.run
+    async def run(self, question: SourceQuery) -> SourceReport:
+        """Log in and tell product, version and build."""
+        return await workflow.execute_activity_method(
+            SourceActivities.check_source, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
+        )
+
+
+@workflow.defn
+class ListVmsWorkflow:
+    """The VMs of a source."""
+
+    @workflow.run
+    async def run(self, question: SourceQuery) -> VmList:
+        """Read the inventory."""
+        return await workflow.execute_activity_method(
+            SourceActivities.list_vms, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
+        )
+
+
+@workflow.defn
+class CheckMigrationWorkflow:
+    """Whether a migration could be submitted: the VM is there, and the target can take it."""
+
+    @workflow.run
+    async def run(self, spec: MigrationSpec) -> MigrationChecked:
+        """Look, change nothing."""
+        vm = await workflow.execute_activity_method(
+            SourceActivities.inspect_vm,
+            VmQuery(source=spec.source, vm=spec.vm),
+            schedule_to_close_timeout=SOON,
+            retry_policy=A_FEW_TRIES,
+        )
+        target = await workflow.execute_activity_method(
+            TargetActivities.check_target,
+            CheckTarget(spec=spec, vm=vm),
+            schedule_to_close_timeout=SOON,
+            retry_policy=A_FEW_TRIES,
+        )
+        return MigrationChecked(vm=vm, target=target)

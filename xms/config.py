@@ -1,0 +1,182 @@
+"""The worker's configuration: one TOML file, checked at the door.
+
+Searched in `$XMS_CONFIG`, `~/.config/xms/config.toml`, `/etc/xms/config.toml`; the first that exists counts.
+Credentials are never in it: a source names a password file that nobody else may read, the cloud is an entry of the
+standard clouds.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+
+from xms.errors import ConfigurationError
+
+SEARCHED = (Path("~/.config/xms/config.toml"), Path("/etc/xms/config.toml"))
+
+Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
+
+
+class Section(BaseModel):
+    """A table of the file: an unknown key is a mistake and is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceConfig(Section):
+    """One vCenter or ESXi."""
+
+    host: str
+    port: int = 443
+    username: str
+    password_file: Path = Field(description="mode 0600; its first line is the password")
+    thumbprint: Thumbprint | None = Field(default=None, description="SHA-256 of the server's certificate")
+    ca_file: Path | None = Field(default=None, description="CA bundle to verify it with; neither: the system's CAs")
+    datacenter: str | None = None
+    timeout_seconds: float = 60.0
+
+    @model_validator(mode="after")
+    def _one_kind_of_trust(self) -> SourceConfig:
+        if self.thumbprint and self.ca_file:
+            raise ValueError("give thumbprint or ca_file, not both")
+        return self
+
+    def password(self) -> SecretStr:
+        """The source's password.
+
+        Raises:
+            ConfigurationError: the file is missing, empty, or others may read it.
+        """
+        return read_secret(self.password_file)
+
+
+class TargetConfig(Section):
+    """The cloud that volumes and instances are made in."""
+
+    cloud: str = Field(description="entry of clouds.yaml")
+    clouds_file: Path | None = Field(default=None, description="a clouds.yaml; None searches the standard places")
+    attach: Literal["cinder"] = "cinder"
+    zeroed_volume_types: tuple[str, ...] = Field(
+        default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
+    )
+    api_timeout_seconds: float = 60.0
+    poll_seconds: float = 1.0
+
+
+class TransportConfig(Section):
+    """How a snapshot's disks are read."""
+
+    nbdkit: str = "nbdkit"
+    plugin: str = Field(default="vddk", description="nbdkit's name of the VDDK plugin, or the path of another")
+    libdir: Path = Path("/usr/lib/vmware-vix-disklib")
+    transports: str = "file:nbdssl:nbd"
+    compression: str = Field(default="", description="fastlz, skipz or empty")
+
+
+class ConversionConfig(Section):
+    """How virt-v2v runs."""
+
+    program: str = "virt-v2v-in-place"
+    memory_mib: int = Field(default=2048, description="memory of the conversion's appliance")
+    timeout_seconds: float = 7200.0
+
+
+class WorkerConfig(Section):
+    """The worker process."""
+
+    name: str = Field(default_factory=socket.gethostname, description="unique among the workers, stable over restarts")
+    data_dir: Path = Path("/var/lib/xms")
+    streams: int = Field(default=2, ge=1, description="streams at a time")
+    conversions: int = Field(default=1, ge=1, description="conversions at a time")
+    metrics: str | None = Field(default=None, description="address:port of the Prometheus endpoint; None: off")
+    lease_seconds: float = Field(default=20.0, ge=2.0, description="how long a silent writer keeps its volume")
+    log_format: Literal["json", "console"] = "console"
+
+
+class Config(Section):
+    """The whole file."""
+
+    worker: WorkerConfig = WorkerConfig()
+    sources: dict[str, SourceConfig] = Field(default_factory=dict)
+    target: TargetConfig
+    transport: TransportConfig = TransportConfig()
+    conversion: ConversionConfig = ConversionConfig()
+
+    def source(self, name: str) -> SourceConfig:
+        """The registered source of that name.
+
+        Raises:
+            ConfigurationError: this worker knows none of that name; the text lists those that it knows.
+        """
+        try:
+            return self.sources[name]
+        except KeyError:
+            known = ", ".join(sorted(self.sources)) or "none"
+            raise ConfigurationError(
+                f"no source is called '{name}'",
+                because=f"the worker's sources are: {known}",
+                do="use one of them, or register it in the worker's configuration",
+            ) from None
+
+
+def read_secret(path: Path) -> SecretStr:
+    """The first line of a file that only its owner may read.
+
+    Raises:
+        ConfigurationError: it is missing or empty, or its mode lets others read it.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().splitlines()
+    except OSError as error:
+        raise ConfigurationError(f"the secret file {path} cannot be read", because=error.strerror or "") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationError(
+            f"the secret file {path} can be read by others",
+            because=f"its mode is {stat.S_IMODE(mode):04o}",
+            do=f"chmod 600 {path}",
+        )
+    if not text or not text[0]:
+        raise ConfigurationError(f"the secret file {path} is empty", do="write the password as its first line")
+    return SecretStr(text[0])
+
+
+def find_config(environment: dict[str, str] | None = None) -> Path:
+    """The configuration file that counts.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    named = (os.environ if environment is None else environment).get("XMS_CONFIG")
+    candidates = [Path(named)] if named else [path.expanduser() for path in SEARCHED]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigurationError(
+        "the worker has no configuration",
+        because="there is no " + " and no ".join(map(str, candidates)),
+        do="write one (docs/configuration.md), or name it in XMS_CONFIG",
+    )
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is no TOML, or a key is unknown or has a wrong value; the text names the key.
+    """
+    try:
+        return Config.model_validate(tomllib.loads(path.read_text()))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read", because=error.strerror or "") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML", because=str(error)) from None
+    except ValidationError as error:
+        keys = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigurationError(f"{path} has keys or values that cannot be used", because=keys) from None

@@ -1,0 +1,273 @@
+"""The wire vocabulary: what a migration is asked for, what it is told, and what it answers.
+
+Everything here passes through Temporal and may be read by an older or a newer worker than wrote it. So a new field
+always has a default, unknown fields are ignored, and nothing secret is ever a field. Sizes are bytes, times are UTC,
+durations seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """A value on the wire: immutable, tolerant of fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Phase(StrEnum):
+    """Where a job stands, in the words of the specification. "paused" is a mark beside it, not a phase."""
+
+    INITIALIZING = "Initializing"
+    FULL_SYNC = "Full Sync"
+    READY = "Ready"
+    SYNCING = "Syncing"
+    CUTTING_OVER = "Cutting Over"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    ABANDONED = "Abandoned"
+
+
+class Trouble(Model):
+    """An error as people read it: what happened, why, what it means for the data, what to do next."""
+
+    kind: str = Field(description="class name in xms.errors")
+    what: str
+    because: str = ""
+    means: str = ""
+    do: str = ""
+    needs_person: bool = False
+    at: datetime | None = Field(default=None, description="UTC")
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+class NetworkMapping(Model):
+    """Which target network a source NIC goes to."""
+
+    source: str = Field(description="name of the source network, or the label of one NIC ('Network adapter 2')")
+    network: str = Field(description="name or id of the target network")
+    subnet: str | None = Field(default=None, description="name or id of a subnet of it; None lets Neutron choose")
+
+
+class MigrationSpec(Model):
+    """One warm migration of one VM, as submitted."""
+
+    source: str = Field(description="name of a registered source, for example prod-vcenter")
+    vm: str = Field(description="the VM's name, or its inventory path where the name is not unique")
+    kind: str = Field(default="warm", description="always 'warm'")
+    target_project: str = Field(description="name of the project that will own the instance")
+    instance_name: str = Field(description="name of the target instance")
+    flavor: str = Field(description="name of the target flavor; at least the source's vCPUs and memory")
+    volume_type: str = Field(description="volume type of every target volume")
+    availability_zone: str | None = Field(default=None, description="zone of the instance; None lets Nova choose")
+    network_map: tuple[NetworkMapping, ...] = ()
+    cadence_seconds: int | None = Field(default=None, description="seconds between syncs; None is manual")
+    max_snapshot_age_seconds: int = Field(default=3600, description="a sync's snapshot is given up after this time")
+    requested_by: str = ""
+
+
+def job_id(source: str, vm: str) -> str:
+    """The workflow id of the one job that may migrate this VM of this source."""
+    return f"warm-{source}-{vm}".replace("/", "-").replace(" ", "-")
+
+
+# --- what an operator says --------------------------------------------------------------------------------------------
+
+
+class Command(Model):
+    """The part that every verb has: who says it."""
+
+    who: str = Field(default="", description="the operator, as the client knows it; for the record only")
+
+
+class SyncNow(Command):
+    """Run an incremental sync now, or another one after the one that runs."""
+
+
+class Pause(Command):
+    """Stop the cadence; a sync that runs is finished."""
+
+
+class Resume(Command):
+    """Go on with the cadence."""
+
+
+class SetCadence(Command):
+    """Another cadence, reckoned from the last sync."""
+
+    cadence_seconds: int | None = Field(default=None, description="seconds, at least 60; None is manual")
+
+
+class CutoverOrder(Command):
+    """Move the workload now."""
+
+    shutdown_timeout_seconds: int = Field(default=300, description="time for the guest to shut down")
+    hard_power_off: bool = Field(default=True, description="power off hard when the guest does not answer in time")
+    power_on_source_after_failure: bool = True
+    console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
+    evidence_timeout_seconds: int = Field(default=600, description="time for the target to be seen running")
+
+
+class Retry(Command):
+    """Go on where a Failed job stood."""
+
+
+class Abandon(Command):
+    """End the job. Snapshots are removed; the volumes stay unless `delete_volumes`."""
+
+    delete_volumes: bool = False
+
+
+class Receipt(Model):
+    """The answer to an accepted command."""
+
+    text: str = Field(description="what will happen, in one sentence")
+
+
+# --- the job record ---------------------------------------------------------------------------------------------------
+
+
+class Baseline(Model):
+    """What a disk's replica is known to equal, and what is still missing."""
+
+    change_id: str | None = Field(default=None, description="CBT's name of the point in time; None: nothing is known")
+    unseeded: str = Field(
+        default="", description="ranges not copied yet, as xms.change_map.ByteRanges.encode gives them"
+    )
+    unseeded_bytes: int = 0
+
+
+class Disk(Model):
+    """One virtual disk of the VM, and its replica."""
+
+    key: int = Field(description="vSphere device key; the disk's identity")
+    label: str = Field(description="'Hard disk 1'")
+    capacity: int = Field(description="bytes")
+    volume_id: str | None = None
+    volume_size: int = Field(default=0, description="bytes")
+    baseline: Baseline = Baseline()
+    pristine: bool = Field(
+        default=True, description="no stream was ever started on the volume: it holds what it was made with"
+    )
+    bytes_full: int = Field(default=0, description="bytes read by the full sync")
+    bytes_incremental: int = Field(default=0, description="bytes read by all incremental syncs")
+    last_delta: int = Field(default=0, description="bytes that the last committed sync had to copy")
+    allocated: int = Field(default=0, description="bytes that the first plan found allocated")
+
+
+class Nic(Model):
+    """One network adapter of the VM, and the port that takes its place."""
+
+    key: int = Field(description="vSphere device key")
+    label: str = Field(description="'Network adapter 1'")
+    mac: str = Field(description="lower case, colons")
+    source_network: str
+    network: str = Field(default="", description="target network as submitted")
+    subnet: str | None = None
+    port_id: str | None = None
+
+
+class Event(Model):
+    """One line of the job's story."""
+
+    at: datetime = Field(description="UTC")
+    kind: str = Field(description="short and stable: 'sync committed', 'refused', 'reseed', ...")
+    text: str
+    who: str = ""
+
+
+class StepRecord(Model):
+    """One step of the cutover's itinerary as it ran."""
+
+    name: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str = Field(default="running", description="running, done, failed, undone")
+
+
+class Cutover(Model):
+    """The record of the last cutover that was tried."""
+
+    ordered_by: str = ""
+    ordered_at: datetime
+    steps: tuple[StepRecord, ...] = ()
+    downtime_started_at: datetime | None = None
+    downtime_ended_at: datetime | None = None
+    power_off: str = Field(default="", description="'guest shut down', 'powered off hard', 'was off'")
+    evidence: str = ""
+    server_id: str | None = None
+
+
+class DiskProgress(Model):
+    """How far one stream is; the payload of its heartbeat."""
+
+    disk_key: int
+    planned: int = Field(description="bytes that this sync has to copy")
+    bytes_read: int = Field(default=0, description="bytes of the plan that are read")
+    bytes_written: int = Field(default=0, description="bytes of the plan that are on the volume's queue")
+    flushed_to: int = Field(default=0, description="byte offset: all of the plan below it is flushed")
+    rate: float = Field(default=0.0, description="bytes a second, over the last seconds")
+    worker: str = ""
+
+
+class SyncRecord(Model):
+    """A sync that runs."""
+
+    reason: str = Field(description="'full', 'cadence', 'asked for', 'final delta', ...")
+    started_at: datetime
+    snapshot_at: datetime | None = None
+    planned: int = Field(default=0, description="bytes to copy, all disks")
+    done: int = Field(default=0, description="bytes copied by disks that are finished")
+
+
+class JobStatus(Model):
+    """All that a person may ask of a job; the answer to the query `status`."""
+
+    job_id: str
+    spec: MigrationSpec
+    phase: Phase
+    paused: bool = False
+    since: datetime = Field(description="the phase's beginning, UTC")
+    doing: str = Field(default="", description="the step in progress, in words")
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    cadence_seconds: int | None = None
+    next_sync_at: datetime | None = None
+    last_sync_at: datetime | None = Field(default=None, description="when the last committed sync was completed")
+    replica_of: datetime | None = Field(
+        default=None, description="time of that sync's snapshot; lag is reckoned from it"
+    )
+    bytes_full: int = 0
+    bytes_incremental: int = 0
+    sync_count: int = 0
+    last_rate: float = Field(default=0.0, description="bytes a second, of the last sync's streams")
+    sync: SyncRecord | None = None
+    progress: tuple[DiskProgress, ...] = Field(default=(), description="running streams; added by the client")
+    trouble: Trouble | None = None
+    cutover: Cutover | None = None
+
+    def lag_seconds(self, now: datetime) -> float | None:
+        """Seconds that the replica is behind the source at `now` (UTC); None before the first committed sync."""
+        return None if self.replica_of is None else (now - self.replica_of).total_seconds()
+
+
+class Events(Model):
+    """The answer to the query `events`, oldest first."""
+
+    events: tuple[Event, ...] = ()
+    dropped: int = Field(default=0, description="older events that the bounded log no longer holds")
+
+
+class JobReport(Model):
+    """How a job ended; the workflow's result."""
+
+    job_id: str
+    outcome: str = Field(description="'completed' or 'abandoned'")
+    status: JobStatus
+    events: tuple[Event, ...] = ()
