@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from xms.errors import Interrupted, XmsError
 from xms.models import Model
 from xms.pulse import Pulse
 
-BEAT_EVERY_SECONDS = 0.5
+BEAT_EVERY_SECONDS: Final = 0.5
+
+HAND_OVER: Final = timedelta(milliseconds=200)
+"""A worker that shuts down hands its work over; the next one need not wait as after a failure."""
 
 
 def activity_pulse() -> Pulse:
     """A pulse that heartbeats for the current activity and stops it on cancellation and worker shutdown.
 
-    It must be called on the activity's own thread. A detail is passed on at least every half second; the last one before
-    an interruption always is, so that the next attempt goes on exactly there.
+    It must be called on the activity's own thread. A detail is passed on at least every half second; the last one
+    before an interruption always is, so that the next attempt goes on exactly there.
     """
     last_beat = 0.0
 
@@ -40,7 +44,7 @@ def activity_pulse() -> Pulse:
 
 
 class ExplainedErrors(Interceptor):
-    """Turns an `XmsError` into an ApplicationError: type = its class, details = its Trouble, retryable as the class says."""
+    """Turns an `XmsError` into an ApplicationError: its class as the type, its Trouble as the details."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002 - SDK's name
         """Wrap every activity of the worker."""
@@ -52,6 +56,12 @@ class _Explain(ActivityInboundInterceptor):
         try:
             return await self.next.execute_activity(input)
         except XmsError as error:
+            if isinstance(error, Interrupted) and activity.is_cancelled():
+                raise CancelledError(str(error)) from error
             raise ApplicationError(
-                str(error), error.trouble(), type=type(error).__name__, non_retryable=not error.retryable
+                str(error),
+                error.trouble(),
+                type=type(error).__name__,
+                non_retryable=not error.retryable,
+                next_retry_delay=HAND_OVER if isinstance(error, Interrupted) else None,
             ) from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from temporalio import activity
 
-from xms.config import Config
+from activities.execution import activity_pulse
+from xms.config import Config, SourceConfig
 from xms.orders import (
     ChangeTracking,
     DiskPlan,
@@ -20,70 +23,117 @@ from xms.orders import (
     SourceList,
     SourceQuery,
     SourceReport,
+    SourceSummary,
     VmDetails,
     VmList,
     VmOrder,
     VmQuery,
 )
+from xms.planning import plan_disk
+from xms.vsphere import inventory, power, snapshots
+from xms.vsphere.change_tracking import ALLOCATED, ChangeQuery, enable_change_tracking, query_changes
+from xms.vsphere.session import connect
 
 
 class SourceActivities:
-    """What the workflows ask of vSphere."""
+    """What the workflows ask of vSphere: each call opens a session, does one thing, and may be made again."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     @activity.defn
     def list_sources(self, order: ListSources) -> SourceList:
-        """To be written."""
-        raise NotImplementedError
+        """The registered sources, without their secrets; none of them is asked anything."""
+        del order
+        return SourceList(sources=tuple(_summary(name, source) for name, source in sorted(self.config.sources.items())))
 
     @activity.defn
     def check_source(self, order: SourceQuery) -> SourceReport:
-        """To be written."""
-        raise NotImplementedError
+        """Log in and ask for the product: the connection test."""
+        begin = time.monotonic()
+        with connect(order.source, self.config.source(order.source)) as session:
+            about = session.content.about
+            return SourceReport(
+                source=order.source,
+                product=about.name,
+                version=about.version,
+                build=about.build,
+                api=about.apiType,
+                milliseconds=round((time.monotonic() - begin) * 1000),
+            )
 
     @activity.defn
     def list_vms(self, order: SourceQuery) -> VmList:
-        """To be written."""
-        raise NotImplementedError
+        """Every VM of the source."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return VmList(vms=tuple(inventory.list_vms(session)))
 
     @activity.defn
     def inspect_vm(self, order: VmQuery) -> VmDetails:
-        """To be written."""
-        raise NotImplementedError
+        """One VM, by name or inventory path."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return inventory.find_vm(session, order.vm)
 
     @activity.defn
     def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
-        """To be written."""
-        raise NotImplementedError
+        """Turn change tracking on where it is off, and see that every disk has a change id."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return enable_change_tracking(session, order, pulse=activity_pulse())
 
     @activity.defn
     def take_snapshot(self, order: VmOrder) -> SnapshotTaken:
-        """To be written."""
-        raise NotImplementedError
+        """Remove what a crash left, and make the job's snapshot."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return snapshots.take_snapshot(session, order, pulse=activity_pulse())
 
     @activity.defn
     def remove_snapshots(self, order: VmOrder) -> SnapshotsRemoved:
-        """To be written."""
-        raise NotImplementedError
+        """Remove the job's snapshots and wait for their consolidation. None being there is a success."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return SnapshotsRemoved(removed=snapshots.remove_snapshots(session, order, pulse=activity_pulse()))
 
     @activity.defn
     def plan_disk(self, order: PlanDisk) -> DiskPlan:
-        """To be written."""
-        raise NotImplementedError
+        """Ask change tracking what one disk's sync has to copy."""
+        pulse = activity_pulse()
+        query = ChangeQuery(vm=order.vm, snapshot=order.snapshot, disk=order.disk)
+        with connect(order.vm.source, self.config.source(order.vm.source)) as session:
+            return plan_disk(
+                order,
+                allocated=lambda: query_changes(session, query, since=ALLOCATED, pulse=pulse),
+                changed=lambda since: query_changes(session, query, since=since, pulse=pulse),
+            )
 
     @activity.defn
     def power_off(self, order: PowerOff) -> PoweredOff:
-        """To be written."""
-        raise NotImplementedError
+        """Stop the source and confirm that it is off."""
+        with connect(order.vm.source, self.config.source(order.vm.source)) as session:
+            return power.power_off(session, order, pulse=activity_pulse())
 
     @activity.defn
     def power_on(self, order: VmOrder) -> PoweredOn:
-        """To be written."""
-        raise NotImplementedError
+        """Start the source where it does not run."""
+        with connect(order.source, self.config.source(order.source)) as session:
+            return power.power_on(session, order, pulse=activity_pulse())
 
     @activity.defn
     def mark_migrated(self, order: MarkMigrated) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Write into the VM's annotation what became of it."""
+        with connect(order.vm.source, self.config.source(order.vm.source)) as session:
+            power.mark_migrated(session, order, pulse=activity_pulse())
+        return Done()
+
+
+def _summary(name: str, source: SourceConfig) -> SourceSummary:
+    if source.thumbprint:
+        trust = f"thumbprint {source.thumbprint}"
+    else:
+        trust = "system CAs" if source.ca_file is None else f"CA bundle {source.ca_file}"
+    return SourceSummary(
+        name=name,
+        host=source.host,
+        port=source.port,
+        username=source.username,
+        trust=trust,
+        datacenter=source.datacenter,
+    )

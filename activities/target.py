@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from temporalio import activity
 
+from activities.execution import activity_pulse
 from xms.config import Config
+from xms.openstack import check, ports, servers, volumes
+from xms.openstack.cloud import Cloud, connect
+from xms.openstack.lease import Holder
 from xms.orders import (
     BootServer,
     CheckTarget,
@@ -26,62 +30,86 @@ from xms.orders import (
 
 
 class TargetActivities:
-    """What the workflows ask of the cloud."""
+    """What the workflows ask of the cloud. Each may be asked twice: what is there already is found, not made again."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._holder = Holder(config.worker.name, config.worker.lease_seconds)
 
     @activity.defn
     def check_target(self, order: CheckTarget) -> TargetChecked:
-        """To be written."""
-        raise NotImplementedError
+        """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
+        with self._project(order.spec.target_project) as cloud:
+            return check.check_target(cloud, self.config.target, order)
 
     @activity.defn
     def make_volume(self, order: MakeVolume) -> VolumeMade:
-        """To be written."""
-        raise NotImplementedError
+        """Make one disk's volume."""
+        with self._project(order.target.target_project) as cloud:
+            return volumes.make(cloud, order, activity_pulse())
 
     @activity.defn
     def extend_volume(self, order: ExtendVolume) -> VolumeMade:
-        """To be written."""
-        raise NotImplementedError
+        """Let a volume grow with its disk."""
+        with self._project(order.target.target_project) as cloud:
+            return volumes.extend(cloud, order, self._holder, activity_pulse())
 
     @activity.defn
     def release_volumes(self, order: VolumesOrder) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Free the volumes of what dead workers left on them."""
+        with self._project(order.target.target_project) as cloud:
+            volumes.release(
+                cloud, order.volume_ids, job_id=order.target.job_id, holder=self._holder, pulse=activity_pulse()
+            )
+        return Done()
 
     @activity.defn
     def delete_volumes(self, order: VolumesOrder) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Delete the job's volumes, on the operator's explicit order."""
+        with self._project(order.target.target_project) as cloud:
+            volumes.delete(
+                cloud, order.volume_ids, job_id=order.target.job_id, holder=self._holder, pulse=activity_pulse()
+            )
+        return Done()
 
     @activity.defn
     def make_ports(self, order: MakePorts) -> PortsMade:
-        """To be written."""
-        raise NotImplementedError
+        """Make one port a NIC."""
+        with self._project(order.target.target_project) as cloud:
+            return PortsMade(nics=ports.make(cloud, order, activity_pulse()))
 
     @activity.defn
     def remove_ports(self, order: TargetOrder) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Remove the ports that the job made."""
+        with self._project(order.target_project) as cloud:
+            ports.remove(cloud, order.job_id, activity_pulse())
+        return Done()
 
     @activity.defn
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Make the root volume bootable, and describe the converted guest on it."""
+        with self._project(order.target.target_project) as cloud:
+            volumes.finalize(cloud, order)
+        return Done()
 
     @activity.defn
     def boot_server(self, order: BootServer) -> ServerMade:
-        """To be written."""
-        raise NotImplementedError
+        """Boot the instance, and wait until it is ACTIVE."""
+        with self._project(order.target.target_project) as cloud:
+            return ServerMade(server_id=servers.boot(cloud, order, activity_pulse()))
 
     @activity.defn
     def see_running(self, order: SeeRunning) -> SeenRunning:
-        """To be written."""
-        raise NotImplementedError
+        """Wait for evidence that the guest runs."""
+        with self._project(order.server.target.target_project) as cloud:
+            return servers.see_running(cloud, order, activity_pulse())
 
     @activity.defn
     def remove_server(self, order: ServerOrder) -> Done:
-        """To be written."""
-        raise NotImplementedError
+        """Remove the job's instance, and wait until it is gone."""
+        with self._project(order.target.target_project) as cloud:
+            servers.remove(cloud, order, activity_pulse())
+        return Done()
+
+    def _project(self, name: str) -> Cloud:
+        return connect(self.config.target, name)

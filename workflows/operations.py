@@ -1,4 +1,4 @@
-"""Short workflows for what an operator asks of a source or a target: the client holds no credentials, the workers do."""
+"""Short workflows for what an operator asks of a source or a target: only the workers hold credentials."""
 
 from __future__ import annotations
 

@@ -77,6 +77,9 @@ class TransportConfig(Section):
     libdir: Path = Path("/usr/lib/vmware-vix-disklib")
     transports: str = "file:nbdssl:nbd"
     compression: str = Field(default="", description="fastlz, skipz or empty")
+    thumbprint_hash: Literal["sha256", "sha1"] = Field(
+        default="sha256", description="hash of the thumbprint that VDDK is given; older VDDK releases take SHA-1 only"
+    )
 
 
 class ConversionConfig(Section):
@@ -85,6 +88,10 @@ class ConversionConfig(Section):
     program: str = "virt-v2v-in-place"
     memory_mib: int = Field(default=2048, description="memory of the conversion's appliance")
     timeout_seconds: float = 7200.0
+    use_kvm: bool = Field(
+        default=False,
+        description="let the appliance use /dev/kvm; off by default: where KVM is offered but does not work, it hangs",
+    )
 
 
 class WorkerConfig(Section):

@@ -87,6 +87,10 @@ class SourceRefusedLogin(NeedsPerson):
     """The source's user name or password is wrong, or the account is locked."""
 
 
+class SourceForbidden(NeedsPerson):
+    """The source's account lacks a privilege that the job needs; the text names it."""
+
+
 class SourceNotTrusted(NeedsPerson):
     """The source's certificate is not the one that the configuration trusts."""
 
@@ -177,6 +181,14 @@ class TargetUnreachable(XmsError):
 
 class TargetRefusedLogin(NeedsPerson):
     """The cloud's credentials are wrong, or have no right to the target project."""
+
+
+class TargetNotTrusted(NeedsPerson):
+    """The cloud's certificate is not one that clouds.yaml's CA bundle vouches for."""
+
+
+class TargetRejected(NeedsPerson):
+    """The cloud will not accept a value (a MAC in use, a property): the same call would fail the same way again."""
 
 
 class TargetFault(XmsError):

@@ -58,6 +58,7 @@ class VmQuery(Model):
 
     source: str
     vm: str
+    moref: str = Field(default="", description="where it is known, it finds the VM whatever its name is now")
 
 
 class VmNic(Model):
@@ -247,6 +248,7 @@ class CheckTarget(Model):
 
     spec: MigrationSpec
     vm: VmDetails
+    for_cutover: bool = Field(default=False, description="the volumes exist already and need no quota any more")
 
 
 class TargetChecked(Model):
@@ -331,6 +333,7 @@ class FinalizeVolumes(Model):
     machine: str = "q35"
     block_bus: str = "virtio"
     net_bus: str = "virtio"
+    os_type: str = Field(default="", description="'linux' or 'windows'; empty where the conversion did not tell")
 
 
 class BootServer(Model):
@@ -404,6 +407,7 @@ class Converted(Model):
     machine: str = "q35"
     block_bus: str = "virtio"
     net_bus: str = "virtio"
+    os_type: str = Field(default="", description="'linux' or 'windows'; empty where virt-v2v did not tell")
     seconds: float = 0.0
 
 

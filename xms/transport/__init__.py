@@ -1,0 +1,1 @@
+"""How the disks of a snapshot become readable: NBD exports by nbdkit."""

@@ -1,0 +1,222 @@
+"""Neutron's API: networks, subnets, security groups, quotas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter
+
+from lab.cloud.call import Call, NetworkCall
+from lab.cloud.refusals import Json, Refused, not_found
+from lab.cloud.state import Network, Subnet
+
+router = APIRouter(prefix="/network/v2.0")
+
+_PAGING = frozenset({"limit", "marker", "sort_key", "sort_dir", "page_reverse", "fields"})
+EXTENSIONS = ("standard-attr-tag", "quotas", "quota_details", "port-security", "security-group", "binding")
+
+
+def filtered(call: Call, rows: Iterable[Json]) -> list[Json]:
+    """The rows that match every filter of the query; several values of one key are alternatives.
+
+    Raises:
+        Refused: 400, nothing can be filtered by such a key.
+    """
+    found = list(rows)
+    for key in set(call.query) - _PAGING:
+        name = "project_id" if key == "tenant_id" else key
+        values = call.query.getlist(key)
+        found = [row for row in found if _matches(row, name, values)]
+    return found
+
+
+def _matches(row: Json, name: str, values: list[str]) -> bool:
+    match name:
+        case "tags":
+            return set(values[0].split(",")) <= set(row["tags"])
+        case "tags-any":
+            return bool(set(values[0].split(",")) & set(row["tags"]))
+        case "fixed_ips":
+            wanted = [tuple(value.split("=", 1)) for value in values]
+            return any(all(fixed.get(key) == value for key, value in wanted) for fixed in row["fixed_ips"])
+        case _ if name in row:
+            value = row[name]
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            return text in (each.lower() if isinstance(value, bool) else each for each in values)
+        case _:
+            raise Refused(400, f"Invalid input for operation: ['{name}'] is invalid attribute for filtering.", "HTTPBadRequest")
+
+
+def visible_networks(call: Call) -> dict[str, Network]:
+    """The project's own networks and the shared ones."""
+    return {
+        network.id: network
+        for network in call.cloud.networks.values()
+        if network.shared or network.project_id == call.project.id
+    }
+
+
+def subnets_of(call: Call, network: Network) -> list[Subnet]:
+    """The subnets of a network."""
+    return [subnet for subnet in call.cloud.subnets.values() if subnet.network_id == network.id]
+
+
+def _network_view(call: Call, network: Network) -> Json:
+    return {
+        "id": network.id,
+        "name": network.name,
+        "project_id": network.project_id,
+        "tenant_id": network.project_id,
+        "shared": network.shared,
+        "subnets": [subnet.id for subnet in subnets_of(call, network)],
+        "status": "ACTIVE",
+        "admin_state_up": True,
+        "router:external": False,
+        "port_security_enabled": True,
+        "mtu": 1500,
+        "availability_zones": ["nova"],
+        "availability_zone_hints": [],
+        "description": "",
+        "tags": [],
+    }
+
+
+def _subnet_view(subnet: Subnet) -> Json:
+    addresses = subnet.range
+    return {
+        "id": subnet.id,
+        "name": subnet.name,
+        "network_id": subnet.network_id,
+        "project_id": subnet.project_id,
+        "tenant_id": subnet.project_id,
+        "ip_version": 4,
+        "cidr": subnet.cidr,
+        "gateway_ip": subnet.gateway,
+        "enable_dhcp": True,
+        "allocation_pools": [{"start": str(addresses[10]), "end": str(addresses[-2])}],
+        "dns_nameservers": [],
+        "host_routes": [],
+        "description": "",
+        "tags": [],
+    }
+
+
+@router.get("")
+@router.get("/")
+async def list_resources(call: NetworkCall) -> Json:
+    """What this version has."""
+    names = ("network", "subnet", "port", "security-group", "quota", "extension")
+    return {"resources": [{"name": name, "collection": f"{name}s", "links": []} for name in names if call]}
+
+
+@router.get("/networks")
+async def list_networks(call: NetworkCall) -> Json:
+    """The networks that the project sees."""
+    rows = (_network_view(call, network) for network in visible_networks(call).values())
+    return call.page("networks", filtered(call, rows))
+
+
+@router.get("/networks/{network_id}")
+async def show_network(call: NetworkCall, network_id: str) -> Json:
+    """One network."""
+    network = visible_networks(call).get(network_id)
+    if network is None:
+        raise not_found("Network", network_id)
+    return {"network": _network_view(call, network)}
+
+
+def _visible_subnets(call: Call) -> dict[str, Subnet]:
+    networks = visible_networks(call)
+    return {subnet.id: subnet for subnet in call.cloud.subnets.values() if subnet.network_id in networks}
+
+
+@router.get("/subnets")
+async def list_subnets(call: NetworkCall) -> Json:
+    """The subnets of the networks that the project sees."""
+    return call.page("subnets", filtered(call, map(_subnet_view, _visible_subnets(call).values())))
+
+
+@router.get("/subnets/{subnet_id}")
+async def show_subnet(call: NetworkCall, subnet_id: str) -> Json:
+    """One subnet."""
+    subnet = _visible_subnets(call).get(subnet_id)
+    if subnet is None:
+        raise not_found("Subnet", subnet_id)
+    return {"subnet": _subnet_view(subnet)}
+
+
+def _default_group(call: Call) -> Json:
+    return {
+        "id": call.cloud.security_groups[call.project.id],
+        "name": "default",
+        "description": "Default security group",
+        "project_id": call.project.id,
+        "tenant_id": call.project.id,
+        "stateful": True,
+        "shared": False,
+        "security_group_rules": [],
+        "tags": [],
+    }
+
+
+@router.get("/security-groups")
+async def list_security_groups(call: NetworkCall) -> Json:
+    """The project's default group."""
+    return call.page("security_groups", filtered(call, [_default_group(call)]))
+
+
+@router.get("/security-groups/{group_id}")
+async def show_security_group(call: NetworkCall, group_id: str) -> Json:
+    """The project's default group, by its id."""
+    group = _default_group(call)
+    if group_id != group["id"]:
+        raise Refused(404, f"Security group {group_id} does not exist", "SecurityGroupNotFound")
+    return {"security_group": group}
+
+
+@router.get("/extensions")
+async def list_extensions(call: NetworkCall) -> Json:
+    """What a client may ask for."""
+    rows = [{"alias": alias, "name": alias, "description": "", "links": []} for alias in EXTENSIONS]
+    return {"extensions": filtered(call, rows)}
+
+
+@router.get("/extensions/{alias}")
+async def show_extension(call: NetworkCall, alias: str) -> Json:
+    """One of them."""
+    del call
+    if alias not in EXTENSIONS:
+        raise Refused(404, f"Extension with alias {alias} does not exist", "ExtensionNotFound")
+    return {"extension": {"alias": alias, "name": alias, "description": "", "links": []}}
+
+
+def _used(call: Call) -> dict[str, tuple[int, int]]:
+    own_networks = [each for each in call.cloud.networks.values() if each.project_id == call.project.id]
+    own_subnets = [each for each in call.cloud.subnets.values() if each.project_id == call.project.id]
+    ports = call.cloud.of_project(call.cloud.ports, call.project)
+    return {
+        "port": (call.project.quota.ports, len(ports)),
+        "network": (100, len(own_networks)),
+        "subnet": (100, len(own_subnets)),
+        "security_group": (10, 1),
+    }
+
+
+def _check_own(call: Call, project_id: str) -> None:
+    if project_id != call.project.id:
+        raise Refused(403, "(rule:get_quota) is disallowed by policy", "PolicyNotAuthorized")
+
+
+@router.get("/quotas/{target_id}")
+async def show_quota(call: NetworkCall, target_id: str) -> Json:
+    """The project's limits."""
+    _check_own(call, target_id)
+    return {"quota": {name: limit for name, (limit, _) in _used(call).items()}}
+
+
+@router.get("/quotas/{target_id}/details")
+async def show_quota_details(call: NetworkCall, target_id: str) -> Json:
+    """The project's limits and what it uses of them."""
+    _check_own(call, target_id)
+    details = {name: {"limit": limit, "used": used, "reserved": 0} for name, (limit, used) in _used(call).items()}
+    return {"quota": details}

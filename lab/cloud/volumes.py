@@ -1,0 +1,170 @@
+"""Volumes themselves, below the API: their files, their quota, and who holds them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from lab.cloud.refusals import Json, Refused
+from lab.cloud.state import Attachment, Cloud, Message, Project, User, Volume, VolumeType, now
+
+GIBIBYTE = 1 << 30
+DELETABLE = frozenset({"available", "error", "error_restoring", "error_extending", "error_managing"})
+RESERVABLE = frozenset({"available", "downloading"})
+NO_ROOM = "schedule allocate volume:Could not find any available weighted backend."
+
+
+def used(cloud: Cloud, project: Project) -> tuple[int, int]:
+    """How many volumes the project has, and their GiB."""
+    sizes = [volume.size for volume in cloud.of_project(cloud.volumes, project)]
+    return len(sizes), sum(sizes)
+
+
+def check_size_quota(cloud: Cloud, project: Project, requested: int) -> None:
+    """Refuse GiB that the project's quota does not cover."""
+    limit = project.quota.gigabytes
+    _, consumed = used(cloud, project)
+    if 0 <= limit < consumed + requested:
+        raise Refused(
+            413,
+            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. "
+            f"Requested {requested}G, quota is {limit}G and {consumed}G has been consumed.",
+        )
+
+
+def check_count_quota(cloud: Cloud, project: Project) -> None:
+    """Refuse a volume more than the project's quota allows."""
+    limit = project.quota.volumes
+    count, _ = used(cloud, project)
+    if 0 <= limit <= count:
+        text = f"VolumeLimitExceeded: Maximum number of volumes allowed ({limit}) exceeded for quota 'volumes'."
+        raise Refused(413, text)
+
+
+def create(cloud: Cloud, project: Project, user: User, size: int, volume_type: VolumeType, zone: str) -> Volume:
+    """A new volume; it becomes available, or fails where its back end is full, in a while."""
+    check_size_quota(cloud, project, size)
+    check_count_quota(cloud, project)
+    directory = cloud.directory / "volumes"
+    volume = Volume(project.id, user.id, size, volume_type, zone, file=directory)
+    volume.file = directory / f"volume-{volume.id}"
+    stored = sum(each.size for each in cloud.volumes.values() if each.volume_type is volume_type)
+    cloud.volumes[volume.id] = volume
+    reason = cloud.faults.take_volume_error() or (NO_ROOM if stored + size > volume_type.capacity else "")
+    if reason:
+        cloud.later(cloud.faults.volume_seconds, lambda: _fail(cloud, volume, reason))
+        return volume
+    directory.mkdir(parents=True, exist_ok=True)
+    with volume.file.open("xb") as file:
+        file.truncate(size * GIBIBYTE)
+    cloud.later(cloud.faults.volume_seconds, lambda: set_status(volume, "available"))
+    return volume
+
+
+def _fail(cloud: Cloud, volume: Volume, reason: str) -> None:
+    set_status(volume, "error")
+    cloud.messages.append(Message(volume.project_id, volume.id, reason))
+
+
+def set_status(volume: Volume, status: str) -> None:
+    """Another status, and the time of it."""
+    volume.status = status
+    volume.updated = now()
+
+
+def extend(cloud: Cloud, project: Project, volume: Volume, size: int) -> None:
+    """Grow an available volume to `size` GiB; done in a while."""
+    if volume.status != "available":
+        text = f"Volume {volume.id} status must be available to extend, currently {volume.status}."
+        raise Refused(400, f"Invalid volume: {text}")
+    if size <= volume.size:
+        text = f"New size for extend must be greater than current size. (current: {volume.size}, extended: {size})."
+        raise Refused(400, f"Invalid input received: {text}")
+    check_size_quota(cloud, project, size - volume.size)
+    set_status(volume, "extending")
+
+    def grow() -> None:
+        os.truncate(volume.file, size * GIBIBYTE)
+        volume.size = size
+        set_status(volume, "available")
+
+    cloud.later(cloud.faults.volume_seconds, grow)
+
+
+def delete(cloud: Cloud, volume: Volume) -> None:
+    """Delete a volume that nobody uses; gone in a while."""
+    if volume.status not in DELETABLE or cloud.attachments_of(volume):
+        raise Refused(
+            400,
+            "Invalid volume: Volume status must be available or error or error_restoring or error_extending or "
+            "error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a "
+            "transfer, or be disassociated from snapshots after volume transfer.",
+        )
+    set_status(volume, "deleting")
+
+    def remove() -> None:
+        volume.file.unlink(missing_ok=True)
+        cloud.volumes.pop(volume.id, None)
+
+    cloud.later(cloud.faults.volume_seconds, remove)
+
+
+def reserve(cloud: Cloud, volume: Volume, server_id: str | None, mode: str = "rw") -> Attachment:
+    """Reserve the volume, for a server or for a host outside of Nova.
+
+    Raises:
+        Refused: 400, somebody else holds it.
+    """
+    if volume.status not in RESERVABLE:
+        text = f"status must be available or downloading to reserve, but the current status is {volume.status}."
+        raise Refused(400, f"Invalid volume: Volume {volume.id} {text}")
+    attachment = Attachment(volume, volume.project_id, server_id, mode=mode)
+    cloud.attachments[attachment.id] = attachment
+    set_status(volume, "reserved")
+    return attachment
+
+
+def reserve_through_nova(cloud: Cloud, volume: Volume, server_id: str) -> Attachment:
+    """The same, with Cinder's refusal as Nova passes it on."""
+    try:
+        return reserve(cloud, volume, server_id)
+    except Refused as refused:
+        wrapped = f"{refused.text} (HTTP 400) (Request-ID: req-{uuid.uuid4()})"
+        raise Refused(400, f"Invalid input received: {wrapped}") from None
+
+
+def connect(attachment: Attachment, connector: Json) -> None:
+    """Tell the storage who will use the volume; from now on there is connection info."""
+    attachment.connector = connector
+    attachment.status = "attaching"
+    set_status(attachment.volume, "attaching")
+
+
+def complete(attachment: Attachment) -> None:
+    """The user of the volume has it."""
+    attachment.status = "attached"
+    attachment.attached = now()
+    set_status(attachment.volume, "in-use")
+
+
+def release(cloud: Cloud, attachment: Attachment) -> None:
+    """The volume is free again."""
+    cloud.attachments.pop(attachment.id, None)
+    set_status(attachment.volume, "available")
+
+
+def connection_info(attachment: Attachment) -> Json:
+    """What os-brick's LOCAL connector wants: the path of the volume's file."""
+    if attachment.connector is None:
+        return {}
+    return {
+        "driver_volume_type": "local",
+        "device_path": str(attachment.volume.file),
+        "access_mode": attachment.mode,
+        "attachment_id": attachment.id,
+        "volume_id": attachment.volume.id,
+        "encrypted": False,
+        "cacheable": False,
+        "qos_specs": None,
+        "enforce_multipath": False,
+    }

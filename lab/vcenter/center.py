@@ -1,0 +1,105 @@
+"""The vCenter behind the wire: inventory, tasks and sessions in one place, and every object's properties."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from lab.esxi.interface import Host
+from lab.vcenter import soap
+from lab.vcenter.inventory import ROOT, Inventory
+from lab.vcenter.properties import Properties
+from lab.vcenter.sessions import Session, Sessions
+from lab.vcenter.switches import FaultSwitches
+from lab.vcenter.tasks import Tasks
+from lab.vcenter.vocabulary import Data, Reference, identity, now, vim, vmodl
+
+SERVICE: Final[Reference] = vim.ServiceInstance("ServiceInstance", None)
+SESSION_MANAGER: Final[Reference] = vim.SessionManager("SessionManager", None)
+VIEW_MANAGER: Final[Reference] = vim.view.ViewManager("ViewManager", None)
+SEARCH_INDEX: Final[Reference] = vim.SearchIndex("SearchIndex", None)
+TASK_MANAGER: Final[Reference] = vim.TaskManager("TaskManager", None)
+PROPERTY_COLLECTOR: Final[Reference] = vmodl.query.PropertyCollector("propertyCollector", None)
+
+_INSTANCE: Final = "6b1a3a5c-6c1d-4f0e-9a35-3d0a3c1f7b10"
+
+
+class Center:
+    """Everything that a call may need.
+
+    Args:
+        idle_limit: seconds after which a session without calls ends.
+    """
+
+    def __init__(self, host: Host, users: Mapping[str, str], *, idle_limit: float) -> None:
+        self.host = host
+        self.switches = FaultSwitches()
+        self.changed = threading.Condition(threading.RLock())
+        self.closing = threading.Event()
+        self.sessions = Sessions(users, idle_limit)
+        self.tasks = Tasks(self.switches, self.changed)
+        self.inventory = Inventory(host, self.tasks, self.switches)
+
+    def close(self) -> None:
+        """End what waits, and wait for what works."""
+        self.closing.set()
+        with self.changed:
+            self.changed.notify_all()
+        self.tasks.stop()
+
+    def properties(self, reference: Reference, session: Session | None) -> Properties | None:
+        """The properties of any object, as this session sees it; None where there is no such object."""
+        fixed = self._managers(session).get(identity(reference))
+        if fixed is not None:
+            return fixed
+        if isinstance(reference, vim.Task):
+            info = self.tasks.info(reference)
+            return {"info": lambda: info} if info else None
+        if session is not None and identity(reference) in session.views:
+            return session.views[identity(reference)].properties(self.inventory)
+        if session is not None and identity(reference) in session.collectors:
+            return {}
+        return self.inventory.properties(reference)
+
+    def _managers(self, session: Session | None) -> dict[str, Properties]:
+        return {
+            identity(SERVICE): {"content": service_content, "serverClock": now},
+            identity(SESSION_MANAGER): {
+                "currentSession": lambda: session.described() if session else None,
+                "sessionList": self.sessions.described,
+                "defaultLocale": lambda: "en",
+            },
+            identity(TASK_MANAGER): {"recentTask": self.tasks.recent},
+            identity(VIEW_MANAGER): {},
+            identity(SEARCH_INDEX): {},
+            identity(PROPERTY_COLLECTOR): {},
+        }
+
+
+def service_content() -> Data:
+    """Where a client begins."""
+    return vim.ServiceInstanceContent(
+        rootFolder=ROOT,
+        propertyCollector=PROPERTY_COLLECTOR,
+        viewManager=VIEW_MANAGER,
+        sessionManager=SESSION_MANAGER,
+        searchIndex=SEARCH_INDEX,
+        taskManager=TASK_MANAGER,
+        about=vim.AboutInfo(
+            name="VMware vCenter Server",
+            fullName=f"VMware vCenter Server {soap.VERSION} (stand-in)",
+            vendor="VMware, Inc.",
+            version="8.0.3",
+            build="24022515",
+            localeVersion="INTL",
+            localeBuild="000",
+            osType="linux-x64",
+            productLineId="vpx",
+            apiType="VirtualCenter",
+            apiVersion=soap.VERSION,
+            instanceUuid=_INSTANCE,
+            licenseProductName="VMware VirtualCenter Server",
+            licenseProductVersion="8.0",
+        ),
+    )

@@ -1,0 +1,61 @@
+"""From a request's bytes to a response's bytes: who may call, which function answers, how a failure is told."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from lab.vcenter import collector_methods, machine_methods, service_methods, soap
+from lab.vcenter.calls import OPEN_TO_ALL, Call, Handler
+from lab.vcenter.center import Center
+from lab.vcenter.vocabulary import not_found, vmodl
+
+logger = logging.getLogger(__name__)
+
+_METHODS: Final[dict[str, Handler]] = {
+    **service_methods.METHODS,
+    **collector_methods.METHODS,
+    **machine_methods.METHODS,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response; `cookie` is the key of a session that this call began."""
+
+    status: int
+    body: bytes
+    cookie: str | None = None
+
+
+def answer(center: Center, body: bytes, *, action: str, cookie: str, address: str, agent: str) -> Answer:
+    """Answer a call; a fault of the API goes to the client, anything else is logged and told as a SystemError."""
+    version = soap.negotiated_version(action)
+    try:
+        request = soap.parse(body)
+        call = Call(center, request.target, request.arguments, None, address=address, agent=agent)
+        value = _invoke(call, request.method, cookie)
+        reply = soap.result(request.method, value, request.result_kind, version)
+        return Answer(200, reply, call.new_session.key if call.new_session else None)
+    except vmodl.MethodFault as fault:
+        return Answer(500, soap.fault(fault, version))
+    except Exception as error:
+        logger.exception("a call broke the stand-in vCenter")
+        fault = vmodl.fault.SystemError(reason=str(error), msg=f"A general system error occurred: {error}")
+        return Answer(500, soap.fault(fault, version))
+
+
+def _invoke(call: Call, method: str, cookie: str) -> object:
+    handler = _METHODS.get(method)
+    if handler is None:
+        raise vmodl.fault.MethodNotFound(receiver=call.target, method=method, msg=f"{method} is not in the stand-in")
+    if method in OPEN_TO_ALL:
+        return handler(call)
+    call.session = call.center.sessions.begin_call(cookie, call.target)
+    try:
+        if method != "DestroyPropertyFilter" and call.center.properties(call.target, call.session) is None:
+            raise not_found(call.target)
+        return handler(call)
+    finally:
+        call.center.sessions.end_call(call.session)

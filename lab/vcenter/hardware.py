@@ -1,0 +1,137 @@
+"""The virtual hardware of a VM as the API shows it: controllers, disks with their chains, network adapters."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lab.esxi.interface import DiskSpec, NicSpec
+from lab.vcenter.vocabulary import Data, Reference, vim
+
+_PCI_CONTROLLER: Final = 100
+_FIRST_SCSI_CONTROLLER: Final = 1000
+_UNITS_A_CONTROLLER: Final = 15
+_UNIT_OF_THE_CONTROLLER: Final = 7
+_FIRST_NIC_UNIT: Final = 7
+
+
+@dataclass(frozen=True)
+class DiskState:
+    """A disk at one point in time.
+
+    Attributes:
+        capacity: bytes.
+        chain: datastore paths from the file that is written to down to the base.
+        change_id: CBT's name of that point; None while tracking is not in effect.
+    """
+
+    spec: DiskSpec
+    capacity: int
+    chain: tuple[str, ...]
+    change_id: str | None
+
+
+def datastore_name(path: str) -> str:
+    """The datastore of a path: "[ds1] web/web.vmdk" is on ds1."""
+    return path[1:].partition("]")[0]
+
+
+def chain_of(base: str, sequences: Sequence[int]) -> tuple[str, ...]:
+    """The files of a disk above which these snapshots (oldest first) were made, the written one first.
+
+    Every snapshot freezes the file that was written until then and begins a new one, named as vSphere names it.
+    """
+    stem = base.removesuffix(".vmdk")
+    return (*(f"{stem}-{sequence:06d}.vmdk" for sequence in reversed(sequences)), base)
+
+
+def slot(position: int) -> tuple[int, int]:
+    """Bus number and unit of the disk at this position; unit 7 of every bus is the controller's own."""
+    bus, unit = divmod(position, _UNITS_A_CONTROLLER)
+    return bus, unit + (unit >= _UNIT_OF_THE_CONTROLLER)
+
+
+def devices(
+    disks: Sequence[DiskState],
+    nics: Sequence[NicSpec],
+    *,
+    datastores: Mapping[str, Reference],
+    networks: Mapping[str, Reference],
+    running: bool,
+) -> list[Data]:
+    """The content of config.hardware.device."""
+    buses = range(max(1, -(-len(disks) // _UNITS_A_CONTROLLER)))
+    return [
+        vim.vm.device.VirtualPCIController(
+            key=_PCI_CONTROLLER,
+            busNumber=0,
+            deviceInfo=vim.Description(label="PCI controller 0", summary="PCI controller 0"),
+            device=[_FIRST_SCSI_CONTROLLER + bus for bus in buses] + [nic.key for nic in nics],
+        ),
+        *(_scsi_controller(bus, disks) for bus in buses),
+        *(_disk(position, disk, datastores) for position, disk in enumerate(disks)),
+        *(_nic(position, nic, networks, running=running) for position, nic in enumerate(nics)),
+    ]
+
+
+def _scsi_controller(bus: int, disks: Sequence[DiskState]) -> Data:
+    return vim.vm.device.ParaVirtualSCSIController(
+        key=_FIRST_SCSI_CONTROLLER + bus,
+        busNumber=bus,
+        controllerKey=_PCI_CONTROLLER,
+        unitNumber=3 + bus,
+        sharedBus="noSharing",
+        hotAddRemove=True,
+        scsiCtlrUnitNumber=_UNIT_OF_THE_CONTROLLER,
+        deviceInfo=vim.Description(label=f"SCSI controller {bus}", summary="VMware paravirtual SCSI"),
+        device=[disk.spec.key for position, disk in enumerate(disks) if slot(position)[0] == bus],
+    )
+
+
+def _disk(position: int, disk: DiskState, datastores: Mapping[str, Reference]) -> Data:
+    bus, unit = slot(position)
+    return vim.vm.device.VirtualDisk(
+        key=disk.spec.key,
+        controllerKey=_FIRST_SCSI_CONTROLLER + bus,
+        unitNumber=unit,
+        capacityInBytes=disk.capacity,
+        capacityInKB=disk.capacity // 1024,
+        deviceInfo=vim.Description(label=disk.spec.label, summary=f"{disk.capacity // 1024:,} KB"),
+        diskObjectId=f"{disk.spec.key}",
+        backing=_backing(disk, disk.chain, datastores),
+    )
+
+
+def _backing(disk: DiskState, chain: tuple[str, ...], datastores: Mapping[str, Reference]) -> Data:
+    """The file that is written, with its parents below it; the change id is on the topmost alone."""
+    file, *parents = chain
+    return vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+        fileName=file,
+        datastore=datastores[datastore_name(disk.spec.datastore_path)],
+        diskMode="persistent",
+        thinProvisioned=True,
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, disk.spec.datastore_path)),
+        contentId=uuid.uuid5(uuid.NAMESPACE_URL, file).hex,
+        changeId=disk.change_id if chain is disk.chain else None,
+        parent=_backing(disk, tuple(parents), datastores) if parents else None,
+    )
+
+
+def _nic(position: int, nic: NicSpec, networks: Mapping[str, Reference], *, running: bool) -> Data:
+    return vim.vm.device.VirtualVmxnet3(
+        key=nic.key,
+        controllerKey=_PCI_CONTROLLER,
+        unitNumber=_FIRST_NIC_UNIT + position,
+        addressType="assigned",
+        macAddress=nic.mac,
+        wakeOnLanEnabled=True,
+        deviceInfo=vim.Description(label=nic.label, summary=nic.network),
+        backing=vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(
+            deviceName=nic.network, network=networks[nic.network], useAutoDetect=False
+        ),
+        connectable=vim.vm.device.VirtualDevice.ConnectInfo(
+            startConnected=True, allowGuestControl=True, connected=running, status="ok" if running else "untried"
+        ),
+    )

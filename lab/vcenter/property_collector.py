@@ -1,0 +1,131 @@
+"""The property collector's selection: from a filter's starting objects along its traversals to property values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lab.vcenter.properties import ObjectReader, Properties, check_path
+from lab.vcenter.vocabulary import Data, Kind, Reference, Support, identity, invalid_argument, not_found, vmodl
+
+Lookup: TypeAlias = Callable[[Reference], Properties | None]
+"""Gives an object's properties, None where there is no such object."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """An object that a filter selects, with the values that it asks for."""
+
+    reference: Reference
+    values: dict[str, Data]
+
+    def content(self) -> Data:
+        """As a retrieval answers it."""
+        return vmodl.query.PropertyCollector.ObjectContent(
+            obj=self.reference,
+            propSet=[vmodl.DynamicProperty(name=name, val=value) for name, value in self.values.items()],
+        )
+
+
+def check_filter(spec: Data) -> None:
+    """Refuse a filter that the schema does not allow.
+
+    Raises:
+        vmodl.query.InvalidProperty: a path that its type does not have.
+        vmodl.fault.InvalidArgument: a selection set's name that nothing in the filter has.
+    """
+    for wanted in spec.propSet:
+        for path in wanted.pathSet:
+            check_path(wanted.type, path)
+    for start in spec.objectSet:
+        named = _named_traversals(start.selectSet)
+        for selection in _all_selections(start.selectSet):
+            if _is_traversal(selection):
+                check_path(selection.type, selection.path)
+            elif selection.name not in named:
+                raise invalid_argument("specSet.objectSet.selectSet.name")
+
+
+def select(spec: Data, lookup: Lookup) -> list[Selected]:
+    """Evaluate a filter.
+
+    Raises:
+        vmodl.fault.ManagedObjectNotFound: a starting object is gone.
+        vmodl.query.InvalidProperty: a path that its type does not have.
+    """
+    check_filter(spec)
+    found: dict[str, Selected] = {}
+    for start in spec.objectSet:
+        if lookup(start.obj) is None:
+            if spec.reportMissingObjectsInResults:
+                continue
+            raise not_found(start.obj)
+        for reference in _reach(start, lookup):
+            if identity(reference) not in found:
+                chosen = _values(reference, spec.propSet, lookup)
+                if chosen is not None:
+                    found[identity(reference)] = Selected(reference, chosen)
+    return list(found.values())
+
+
+def _values(reference: Reference, wanted: Sequence[Data], lookup: Lookup) -> dict[str, Data] | None:
+    """The values of an object; None when the filter does not speak of its type, or it vanished meanwhile."""
+    fitting = [spec for spec in wanted if issubclass(type(reference), spec.type)]
+    properties = lookup(reference)
+    if not fitting or properties is None:
+        return None
+    # The most derived of the fitting types speaks for the object.
+    spec = max(fitting, key=lambda one: len(one.type.__mro__))
+    reader = ObjectReader(type(reference), properties)
+    if spec.all:
+        return reader.read_all()
+    values = {path: reader.read(path) for path in spec.pathSet}
+    return {path: value for path, value in values.items() if value is not None}
+
+
+def _reach(start: Data, lookup: Lookup) -> Iterator[Reference]:
+    """The objects that an object specification leads to; a traversal may name itself, so each step is made once."""
+    named = _named_traversals(start.selectSet)
+    if not start.skip:
+        yield start.obj
+    done: set[tuple[str, int]] = set()
+    pending: list[tuple[Reference, Sequence[Data]]] = [(start.obj, start.selectSet)]
+    while pending:
+        reference, selections = pending.pop(0)
+        for selection in selections:
+            traversal = selection if _is_traversal(selection) else named[selection.name]
+            step = (identity(reference), id(traversal))
+            if step in done or not isinstance(reference, traversal.type):
+                continue
+            done.add(step)
+            for neighbour in _neighbours(reference, traversal.path, lookup):
+                if not traversal.skip:
+                    yield neighbour
+                pending.append((neighbour, traversal.selectSet))
+
+
+def _neighbours(reference: Reference, path: str, lookup: Lookup) -> list[Reference]:
+    properties = lookup(reference)
+    if properties is None:
+        return []
+    value = ObjectReader(type(reference), properties).read(path)
+    if isinstance(value, list):
+        return [one for one in value if isinstance(one, Support.ManagedObject)]
+    return [value] if isinstance(value, Support.ManagedObject) else []
+
+
+def _is_traversal(selection: Data) -> bool:
+    kind: Kind = vmodl.query.PropertyCollector.TraversalSpec
+    return isinstance(selection, kind)
+
+
+def _all_selections(selections: Sequence[Data]) -> Iterator[Data]:
+    for selection in selections:
+        yield selection
+        if _is_traversal(selection):
+            yield from _all_selections(selection.selectSet)
+
+
+def _named_traversals(selections: Sequence[Data]) -> dict[str, Data]:
+    return {one.name: one for one in _all_selections(selections) if _is_traversal(one) and one.name}

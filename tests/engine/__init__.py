@@ -1,0 +1,1 @@
+"""Tests of the change maps and of the block engine."""

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.workflows.world import World
+from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.warm_migration import WarmMigrationWorkflow
+from xms.job import JobState
+from xms.models import JobReport, JobStatus, MigrationSpec, Phase
+
+
+def program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found is not None, f"{name} is neither in the venv nor on PATH"
+    return found
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server() -> AsyncIterator[WorkflowEnvironment]:
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=program("temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=list(SEARCH_ATTRIBUTES),
+        dev_server_log_level="error",
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def client(server: WorkflowEnvironment) -> Client:
+    return server.client
+
+
+def a_spec(vm: str | None = None, cadence_seconds: int | None = None) -> MigrationSpec:
+    return MigrationSpec(
+        source="lab",
+        vm=vm or f"vm-{uuid.uuid4().hex[:8]}",
+        target_project="infra",
+        instance_name="db",
+        flavor="m1.small",
+        volume_type="ssd",
+        cadence_seconds=cadence_seconds,
+        requested_by="tester",
+    )
+
+
+class Job:
+    """A running job, and how a test looks at it."""
+
+    def __init__(self, handle: WorkflowHandle[WarmMigrationWorkflow, JobReport], world: World) -> None:
+        self.handle = handle
+        self.world = world
+
+    async def status(self) -> JobStatus:
+        return await self.handle.query(WarmMigrationWorkflow.status)
+
+    async def kinds(self) -> list[str]:
+        return [event.kind for event in (await self.handle.query(WarmMigrationWorkflow.events)).events]
+
+    async def reaches(self, phase: Phase, syncs: int = 0, seconds: float = 20.0) -> JobStatus:
+        import asyncio
+
+        for _ in range(int(seconds / 0.05)):
+            status = await self.status()
+            if status.phase is phase and status.sync_count >= syncs and status.sync is None:
+                return status
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{status.phase}, {status.sync_count} syncs, trouble {status.trouble}")
+
+
+@asynccontextmanager
+async def a_worker(client: Client, world: World) -> AsyncIterator[None]:
+    async with (
+        Worker(
+            client,
+            task_queue=TASK_QUEUE,
+            workflows=[WarmMigrationWorkflow],
+            activities=world.activities(),
+            max_cached_workflows=0,
+        ),
+        Worker(client, task_queue=DATA_QUEUE, activities=world.activities()),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def a_job(
+    client: Client, world: World, spec: MigrationSpec | None = None, carried: JobState | None = None
+) -> AsyncIterator[Job]:
+    spec = spec or a_spec()
+    async with a_worker(client, world):
+        handle = await client.start_workflow(
+            WarmMigrationWorkflow.run,
+            args=[spec, carried],
+            id=f"warm-{spec.source}-{spec.vm}",
+            task_queue=TASK_QUEUE,
+        )
+        yield Job(handle, world)

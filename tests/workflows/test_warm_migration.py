@@ -1,0 +1,231 @@
+"""The lifecycle on a real Temporal server, with a source and a cloud of a few blocks."""
+
+from __future__ import annotations
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+
+from tests.workflows.conftest import a_job, a_spec
+from tests.workflows.world import World, failure
+from workflows.warm_migration import WarmMigrationWorkflow
+from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_job_goes_through_every_phase_and_ends_with_a_target_that_runs(client: Client) -> None:
+    world = World()
+    world.write(2000, 1)
+    world.write(2001, 7)
+    async with a_job(client, world) as job:
+        ready = await job.reaches(Phase.READY)
+        assert ready.bytes_full > 0
+        assert world.replica_equals_source()
+        world.write(2000, 9)
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow(who="ann"))
+        synced = await job.reaches(Phase.READY, syncs=1)
+        assert world.replica_equals_source()
+        assert synced.bytes_incremental == 64 << 10
+        equal_before_conversion = []
+        world.before["convert"] = lambda: equal_before_conversion.append(world.replica_equals_source())
+        world.before["power_off"] = lambda: world.write(2001, 3)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(who="ann"))
+        report = await job.handle.result()
+        assert report.outcome == "completed"
+        assert equal_before_conversion == [True]
+        assert world.power == "poweredOff"
+        assert world.servers == {"server-1"}
+        assert not world.both_ran
+        assert not world.snapshots
+        assert "migrated by XMS job" in world.annotation
+        assert [step.outcome for step in report.status.cutover.steps] == ["done"] * 10 if report.status.cutover else 0
+
+
+async def test_the_cadence_starts_syncs_and_pause_stops_them(client: Client) -> None:
+    world = World()
+    async with a_job(client, world, a_spec(cadence_seconds=1)) as job:
+        await job.reaches(Phase.READY, syncs=2)
+        await job.handle.execute_update(WarmMigrationWorkflow.pause, Pause(who="ann"))
+        paused = await job.reaches(Phase.READY)
+        assert paused.paused
+        assert paused.next_sync_at is None
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await job.reaches(Phase.READY, syncs=paused.sync_count + 1)
+        await job.handle.execute_update(WarmMigrationWorkflow.resume, Resume())
+        await job.reaches(Phase.READY, syncs=paused.sync_count + 2)
+        await job.handle.terminate()
+
+
+async def test_a_refused_update_says_why_and_costs_no_history(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        with pytest.raises(WorkflowUpdateFailedError) as caught:
+            await job.handle.execute_update(WarmMigrationWorkflow.set_cadence, SetCadence(cadence_seconds=5))
+        assert isinstance(caught.value.cause, ApplicationError)
+        assert caught.value.cause.type == "BadInput"
+        assert "at least 60 s" in str(caught.value.cause)
+        with pytest.raises(WorkflowUpdateFailedError):
+            await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        history = await job.handle.fetch_history()
+        assert not [event for event in history.events if "UPDATE_ACCEPTED" in EventType.Name(event.event_type)]
+        await job.handle.terminate()
+
+
+async def test_a_refused_signal_becomes_an_event(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.signal("retry", Retry(who="bob"))
+        assert "refused" in await job.kinds()
+        await job.handle.signal("sync-now", SyncNow(who="bob"))
+        await job.reaches(Phase.READY, syncs=1)
+        await job.handle.terminate()
+
+
+async def test_a_sync_that_fails_leaves_the_job_ready_with_the_error_and_no_snapshot(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        first = await job.reaches(Phase.READY)
+        world.write(2000, 5)
+        world.fail["stream_disk"] = [failure("TransportFailed")]
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        while "sync failed" not in await job.kinds():
+            pass
+        failed = await job.reaches(Phase.READY)
+        assert failed.trouble is not None
+        assert failed.trouble.kind == "TransportFailed"
+        assert failed.last_sync_at == first.last_sync_at
+        assert not world.snapshots
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        mended = await job.reaches(Phase.READY, syncs=1)
+        assert mended.trouble is None
+        assert world.replica_equals_source()
+        await job.handle.terminate()
+
+
+async def test_an_error_that_needs_a_person_parks_the_job_and_retry_goes_on_where_it_stood(client: Client) -> None:
+    world = World()
+    world.fail["make_volume"] = [failure("QuotaExceeded", needs_person=True)]
+    async with a_job(client, world) as job:
+        parked = await job.reaches(Phase.FAILED)
+        assert parked.trouble is not None
+        assert parked.trouble.needs_person
+        with pytest.raises(WorkflowUpdateFailedError):
+            await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry(who="ann"))
+        await job.reaches(Phase.READY)
+        assert world.replica_equals_source()
+        await job.handle.terminate()
+
+
+async def test_a_full_sync_that_was_cut_short_goes_on_with_a_new_snapshot(client: Client) -> None:
+    world = World(disks=1)
+    for block in range(20):
+        world.write(2000, block)
+    world.cut_short_after = 10 * (64 << 10)
+    world.before["stream_disk"] = lambda: world.write(2000, 3)
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        assert world.calls.count("take_snapshot") == 2
+        assert world.calls.count("plan_disk") == 2
+        assert world.replica_equals_source()
+        await job.handle.terminate()
+
+
+@pytest.mark.parametrize(
+    ("step", "activity"),
+    [
+        ("Gates", "check_target"),
+        ("Ports", "make_ports"),
+        ("Power Off Source", "power_off"),
+        ("Guest Fixes", "convert"),
+        ("Guest Fixes", "commit_conversion"),
+        ("Finalize", "finalize_volumes"),
+        ("Boot Target", "boot_server"),
+        ("Evidence", "see_running"),
+    ],
+)
+async def test_a_cutover_that_fails_is_rolled_back_and_the_job_is_ready(
+    client: Client, step: str, activity: str
+) -> None:
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.fail[activity] = [failure("SourceFault")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        while "rolled back" not in await job.kinds():
+            pass
+        status = await job.reaches(Phase.READY, syncs=1)
+        assert status.cutover is not None
+        assert status.cutover.steps[-1].name == step
+        assert world.power == "poweredOn"
+        assert not world.servers
+        assert not world.ports
+        assert not world.snapshots
+        assert not world.both_ran
+        await job.reaches(Phase.READY)
+        while not world.replica_equals_source():
+            await job.reaches(Phase.READY, syncs=1)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        assert (await job.handle.result()).outcome == "completed"
+
+
+async def test_a_source_is_not_powered_on_while_the_target_may_run(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.fail["see_running"] = [failure("BootFailed")]
+        world.fail["remove_server"] = [failure("TargetUnreachable")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.reaches(Phase.FAILED)
+        assert world.power == "poweredOff"
+        assert "power_on" not in world.calls
+        with pytest.raises(WorkflowUpdateFailedError):
+            await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        while "rolled back" not in await job.kinds():
+            pass
+        await job.reaches(Phase.READY)
+        assert world.power == "poweredOn"
+        assert not world.both_ran
+        await job.handle.terminate()
+
+
+async def test_abandon_keeps_the_volumes_unless_told_otherwise(client: Client) -> None:
+    for delete in (False, True):
+        world = World()
+        async with a_job(client, world) as job:
+            await job.reaches(Phase.READY)
+            await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon(who="ann", delete_volumes=delete))
+            report = await job.handle.result()
+            assert report.outcome == "abandoned"
+            assert bool(world.volumes) is not delete
+            assert not world.snapshots
+
+
+async def test_cancelling_the_workflow_abandons_the_job_and_keeps_the_volumes(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.cancel()
+        report = await job.handle.result()
+        assert report.outcome == "abandoned"
+        assert world.volumes
+        assert not world.snapshots
+
+
+async def test_a_conversion_whose_worker_is_lost_is_mended_and_done_again(client: Client) -> None:
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.fail["commit_conversion"] = [failure("ConversionLost")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        report = await job.handle.result()
+        assert report.outcome == "completed"
+        assert world.calls.count("convert") == 2
+        assert "conversion lost" in [event.kind for event in report.events]

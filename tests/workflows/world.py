@@ -1,0 +1,343 @@
+"""A source and a cloud of a few blocks each, behind the same activity names as the real ones.
+
+The copies are real: a snapshot freezes the blocks, a stream copies what its plan names, and a test compares the replica with the
+source at the end. `fail` makes the next calls of an activity fail, `calls` says what was called.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from xms.change_map import ByteRanges
+from xms.models import Trouble
+from xms.orders import (
+    BootServer,
+    ChangeTracking,
+    CheckTarget,
+    Committed,
+    ConversionOrder,
+    Convert,
+    Converted,
+    DiskPlan,
+    DiskWritten,
+    Done,
+    ExtendVolume,
+    FinalizeVolumes,
+    MakePorts,
+    MakeVolume,
+    MarkMigrated,
+    PlanDisk,
+    PortsMade,
+    PoweredOff,
+    PoweredOn,
+    PowerOff,
+    SeenRunning,
+    SeeRunning,
+    ServerMade,
+    ServerOrder,
+    SnapshotDisk,
+    SnapshotsRemoved,
+    SnapshotTaken,
+    StreamDisk,
+    StreamResult,
+    TargetChecked,
+    TargetOrder,
+    VmDetails,
+    VmDisk,
+    VmOrder,
+    VmQuery,
+    VolumeMade,
+    VolumesOrder,
+)
+
+BLOCK = 64 << 10
+
+
+@dataclass
+class SourceDisk:
+    """Blocks by number; `changed[n]` holds what was written before snapshot n and after the one before it."""
+
+    blocks: dict[int, int] = field(default_factory=dict)
+    capacity: int = 64 * BLOCK
+    changed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+
+def failure(kind: str, *, needs_person: bool = False, retryable: bool = False) -> ApplicationError:
+    """What an activity raises for an XmsError of that class."""
+    trouble = Trouble(kind=kind, what=f"{kind} happened", because="the test says so", needs_person=needs_person)
+    return ApplicationError(kind, trouble, type=kind, non_retryable=not retryable)
+
+
+class World:
+    """Both sides of a migration."""
+
+    def __init__(self, disks: int = 2) -> None:
+        self.disks = {2000 + number: SourceDisk() for number in range(disks)}
+        self.volumes: dict[str, dict[int, int]] = {}
+        self.snapshots: dict[str, dict[int, dict[int, int]]] = {}
+        self.sequence = 0
+        self.writes = 0
+        self.power = "poweredOn"
+        self.servers: set[str] = set()
+        self.ports: set[str] = set()
+        self.annotation = ""
+        self.attached: set[str] = set()
+        self.overlay: dict[str, dict[int, int]] = {}
+        self.worker_queue = "xms-data"
+        self.calls: list[str] = []
+        self.fail: dict[str, list[BaseException]] = defaultdict(list)
+        self.before: dict[str, Callable[[], None]] = {}
+        self.cut_short_after: int | None = None
+        self.both_ran = False
+
+    def write(self, key: int, block: int) -> None:
+        """The guest writes a block that was never written so before."""
+        self.writes += 1
+        self.disks[key].blocks[block] = self.writes
+        self.disks[key].changed[self.sequence + 1].add(block)
+
+    def replica_equals_source(self) -> bool:
+        """Every volume holds what its disk holds."""
+        return all(self.volumes.get(f"volume-{key}") == disk.blocks for key, disk in self.disks.items())
+
+    def activities(self) -> list[Callable[..., Any]]:
+        """All of them, for a worker."""
+        methods = [getattr(self, name) for name in dir(self) if not name.startswith("_")]
+        return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if hook := self.before.pop(name, None):
+            hook()
+        if self.fail[name]:
+            raise self.fail[name].pop(0)
+        self.both_ran |= bool(self.servers) and self.power == "poweredOn"
+
+    # --- the source ---------------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def inspect_vm(self, order: VmQuery) -> VmDetails:
+        self._called("inspect_vm")
+        disks = tuple(
+            VmDisk(key=key, label=f"Hard disk {key - 1999}", capacity=disk.capacity, path=f"[ds1] {key}.vmdk")
+            for key, disk in self.disks.items()
+        )
+        return VmDetails(moref="vm-101", name=order.vm, power_state=self.power, cpus=1, memory=1 << 30, disks=disks)
+
+    @activity.defn
+    async def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
+        del order
+        self._called("enable_change_tracking")
+        return ChangeTracking(turned_on_now=True)
+
+    @activity.defn
+    async def take_snapshot(self, order: VmOrder) -> SnapshotTaken:
+        self._called("take_snapshot")
+        leftovers = len(self.snapshots)
+        self.snapshots.clear()
+        self.sequence += 1
+        moref = f"snapshot-101-{self.sequence}"
+        self.snapshots[moref] = {key: dict(disk.blocks) for key, disk in self.disks.items()}
+        disks = tuple(
+            SnapshotDisk(
+                key=key,
+                label=f"Hard disk {key - 1999}",
+                capacity=disk.capacity,
+                path=f"[ds1] {key}.vmdk",
+                change_id=f"uuid/{self.sequence}",
+            )
+            for key, disk in self.disks.items()
+        )
+        return SnapshotTaken(
+            moref=moref,
+            name=f"xms-{order.job_id}",
+            taken_at=datetime.now(UTC),
+            leftovers_removed=leftovers,
+            disks=disks,
+        )
+
+    @activity.defn
+    async def remove_snapshots(self, order: VmOrder) -> SnapshotsRemoved:
+        del order
+        self._called("remove_snapshots")
+        removed = len(self.snapshots)
+        self.snapshots.clear()
+        return SnapshotsRemoved(removed=removed)
+
+    @activity.defn
+    async def plan_disk(self, order: PlanDisk) -> DiskPlan:
+        self._called("plan_disk")
+        disk = self.disks[order.disk.key]
+        baseline = order.baseline
+        if baseline.change_id is None:
+            ranges = ByteRanges.whole(disk.capacity)
+        else:
+            since = int(baseline.change_id.split("/")[1])
+            frozen = int(order.snapshot.rsplit("-", 1)[1])
+            changed = {block for number in range(since + 1, frozen + 1) for block in disk.changed[number]}
+            ranges = ByteRanges((block * BLOCK, BLOCK) for block in sorted(changed))
+            ranges |= ByteRanges.decode(baseline.unseeded)
+        full = baseline.change_id is None or bool(baseline.unseeded_bytes)
+        return DiskPlan(disk_key=order.disk.key, ranges=ranges.encode(), bytes=ranges.total, full=full)
+
+    @activity.defn
+    async def power_off(self, order: PowerOff) -> PoweredOff:
+        del order
+        self._called("power_off")
+        self.power = "poweredOff"
+        return PoweredOff(how="guest shut down")
+
+    @activity.defn
+    async def power_on(self, order: VmOrder) -> PoweredOn:
+        del order
+        self._called("power_on")
+        self.power = "poweredOn"
+        self.both_ran |= bool(self.servers)
+        return PoweredOn(was_on=False)
+
+    @activity.defn
+    async def mark_migrated(self, order: MarkMigrated) -> Done:
+        self._called("mark_migrated")
+        self.annotation = order.text
+        return Done()
+
+    # --- the copy -----------------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def stream_disk(self, order: StreamDisk) -> StreamResult:
+        self._called("stream_disk")
+        ranges = ByteRanges.decode(order.ranges)
+        done = ranges
+        if self.cut_short_after is not None and order.give_up_at is not None:
+            done = ranges.below(self.cut_short_after)
+            self.cut_short_after = None
+        frozen = self.snapshots[order.snapshot][order.disk.key]
+        volume = self.volumes[order.volume_id]
+        for offset, length in done:
+            for block in range(offset // BLOCK, (offset + length) // BLOCK):
+                volume.pop(block, None)
+                if block in frozen:
+                    volume[block] = frozen[block]
+        rest = ranges - done
+        return StreamResult(
+            disk_key=order.disk.key,
+            bytes_read=done.total,
+            bytes_written=done.total,
+            remaining=rest.encode(),
+            remaining_bytes=rest.total,
+            verified=order.verify,
+            cut_short="the snapshot grew too old" if rest else "",
+        )
+
+    # --- the target ---------------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def check_target(self, order: CheckTarget) -> TargetChecked:
+        del order
+        self._called("check_target")
+        return TargetChecked(project_id="p", flavor_id="f", cloud="lab")
+
+    @activity.defn
+    async def make_volume(self, order: MakeVolume) -> VolumeMade:
+        self._called("make_volume")
+        volume_id = f"volume-{order.disk_key}"
+        found = volume_id in self.volumes
+        self.volumes.setdefault(volume_id, {})
+        return VolumeMade(volume_id=volume_id, size=order.capacity, found=found)
+
+    @activity.defn
+    async def extend_volume(self, order: ExtendVolume) -> VolumeMade:
+        self._called("extend_volume")
+        return VolumeMade(volume_id=order.volume_id, size=order.capacity)
+
+    @activity.defn
+    async def release_volumes(self, order: VolumesOrder) -> Done:
+        del order
+        self._called("release_volumes")
+        self.attached.clear()
+        return Done()
+
+    @activity.defn
+    async def delete_volumes(self, order: VolumesOrder) -> Done:
+        self._called("delete_volumes")
+        for volume_id in order.volume_ids:
+            self.volumes.pop(volume_id, None)
+        return Done()
+
+    @activity.defn
+    async def make_ports(self, order: MakePorts) -> PortsMade:
+        self._called("make_ports")
+        self.ports.add(order.instance_name)
+        return PortsMade(nics=order.nics)
+
+    @activity.defn
+    async def remove_ports(self, order: TargetOrder) -> Done:
+        del order
+        self._called("remove_ports")
+        self.ports.clear()
+        return Done()
+
+    @activity.defn
+    async def finalize_volumes(self, order: FinalizeVolumes) -> Done:
+        del order
+        self._called("finalize_volumes")
+        return Done()
+
+    @activity.defn
+    async def boot_server(self, order: BootServer) -> ServerMade:
+        self._called("boot_server")
+        self.servers.add("server-1")
+        for disk in order.disks:
+            self.volumes[disk.volume_id or ""][0] = -1
+        self.both_ran |= self.power == "poweredOn"
+        return ServerMade(server_id="server-1")
+
+    @activity.defn
+    async def see_running(self, order: SeeRunning) -> SeenRunning:
+        del order
+        self._called("see_running")
+        return SeenRunning(evidence="SEQ 42 on the console")
+
+    @activity.defn
+    async def remove_server(self, order: ServerOrder) -> Done:
+        del order
+        self._called("remove_server")
+        self.servers.clear()
+        return Done()
+
+    # --- the conversion -----------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def convert(self, order: Convert) -> Converted:
+        self._called("convert")
+        key = order.disks[0].key
+        self.overlay = {f"volume-{key}": {1: -2, 3: -3}}
+        written = ByteRanges([(1 * BLOCK, BLOCK), (3 * BLOCK, BLOCK)])
+        return Converted(
+            written=(DiskWritten(disk_key=key, ranges=written.encode(), bytes=written.total),),
+            worker_queue=self.worker_queue,
+            root_disk_key=key,
+        )
+
+    @activity.defn
+    async def commit_conversion(self, order: ConversionOrder) -> Committed:
+        del order
+        for volume_id, blocks in self.overlay.items():
+            self.volumes[volume_id][1] = blocks[1]
+            self._called("commit_conversion")
+            self.volumes[volume_id].update(blocks)
+        return Committed(bytes=2 * BLOCK)
+
+    @activity.defn
+    async def discard_conversion(self, order: ConversionOrder) -> Done:
+        del order
+        self._called("discard_conversion")
+        self.overlay = {}
+        return Done()

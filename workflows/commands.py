@@ -1,0 +1,182 @@
+"""The verbs of a job: each as an update, which answers or refuses, and as a signal, for the Web UI and other workflows.
+
+One handler serves both. A refused update costs no history; a refused signal becomes an event that an operator can read.
+"""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from xms.errors import Refused
+    from xms.job import JobState
+    from xms.lifecycle import accept, refuse_unless_allowed
+    from xms.models import (
+        Abandon,
+        Command,
+        CutoverOrder,
+        Events,
+        JobStatus,
+        MigrationSpec,
+        Pause,
+        Receipt,
+        Resume,
+        Retry,
+        SetCadence,
+        SyncNow,
+    )
+
+
+class Commands:
+    """The messages of a warm migration; what they change is the state, what acts on it is the workflow's loop."""
+
+    spec: MigrationSpec
+    state: JobState
+
+    def check(self, command: Command) -> None:
+        """Refuse an update before it enters the history."""
+        try:
+            refuse_unless_allowed(self.state, command)
+        except Refused as refused:
+            raise _failure(refused) from None
+
+    def accept(self, command: Command) -> Receipt:
+        """Record a command and answer."""
+        try:
+            receipt = accept(self.state, command, workflow.now())
+        except Refused as refused:
+            raise _failure(refused) from None
+        self.show()
+        return receipt
+
+    def accept_or_note(self, command: Command) -> None:
+        """Record a command that came as a signal, or why it was refused: its sender hears nothing."""
+        try:
+            accept(self.state, command, workflow.now())
+        except Refused as refused:
+            self.state.note(workflow.now(), "refused", str(refused), command.who)
+        self.show()
+
+    def show(self) -> None:
+        """Bring the search attributes and the current details up to the state."""
+        raise NotImplementedError
+
+    @workflow.query(description="All that a person may ask of the job")
+    def status(self) -> JobStatus:
+        """Phase, metrics, disks, trouble."""
+        return self.state.status(self.spec)
+
+    @workflow.query(description="The job's story: time, kind, text, who")
+    def events(self) -> Events:
+        """The bounded log, oldest first."""
+        return self.state.story()
+
+    @workflow.update(name="sync-now", description="Run an incremental sync now")
+    def sync_now(self, command: SyncNow) -> Receipt:
+        """Ask for a sync; one that runs is followed by another."""
+        return self.accept(command)
+
+    @sync_now.validator
+    def check_sync_now(self, command: SyncNow) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="sync-now", description="Run an incremental sync now; no answer")
+    def sync_now_signal(self, command: SyncNow) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="pause", description="Stop the cadence; a sync that runs is finished")
+    def pause(self, command: Pause) -> Receipt:
+        """Let no sync start by itself."""
+        return self.accept(command)
+
+    @pause.validator
+    def check_pause(self, command: Pause) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="pause", description="Stop the cadence; no answer")
+    def pause_signal(self, command: Pause) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="resume", description="Follow the cadence again")
+    def resume(self, command: Resume) -> Receipt:
+        """Undo a pause."""
+        return self.accept(command)
+
+    @resume.validator
+    def check_resume(self, command: Resume) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="resume", description="Follow the cadence again; no answer")
+    def resume_signal(self, command: Resume) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="set-cadence", description="Seconds between syncs, at least 60; null is manual")
+    def set_cadence(self, command: SetCadence) -> Receipt:
+        """Another cadence, reckoned from the last sync."""
+        return self.accept(command)
+
+    @set_cadence.validator
+    def check_set_cadence(self, command: SetCadence) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="set-cadence", description="Seconds between syncs, at least 60; null is manual; no answer")
+    def set_cadence_signal(self, command: SetCadence) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="cutover", description="Move the workload now: last delta, power-off, conversion, boot")
+    def cutover(self, command: CutoverOrder) -> Receipt:
+        """Start the cutover, after the sync that runs."""
+        return self.accept(command)
+
+    @cutover.validator
+    def check_cutover(self, command: CutoverOrder) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="cutover", description="Move the workload now; no answer")
+    def cutover_signal(self, command: CutoverOrder) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="retry", description="Go on where a Failed job stood")
+    def retry(self, command: Retry) -> Receipt:
+        """Leave Failed."""
+        return self.accept(command)
+
+    @retry.validator
+    def check_retry(self, command: Retry) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="retry", description="Go on where a Failed job stood; no answer")
+    def retry_signal(self, command: Retry) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="abandon", description="End the job; volumes are kept unless delete_volumes")
+    def abandon(self, command: Abandon) -> Receipt:
+        """End the job without a cutover."""
+        return self.accept(command)
+
+    @abandon.validator
+    def check_abandon(self, command: Abandon) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="abandon", description="End the job; volumes are kept unless delete_volumes; no answer")
+    def abandon_signal(self, command: Abandon) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+
+def _failure(refused: Refused) -> ApplicationError:
+    return ApplicationError(str(refused), refused.trouble(), type=type(refused).__name__, non_retryable=True)

@@ -1,0 +1,349 @@
+"""The cutover: an itinerary of named steps, each with what undoes it, walked forwards, and back after a failure.
+
+Two things are written into the job's record BEFORE they happen, so that the record never claims more than is true:
+before the commit of the conversion, what it wrote becomes unseeded; before the target boots, its disks count as
+unknown and are reseeded if the cutover is rolled back. Nothing else has to be done for the volumes on the way back:
+the next sync mends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.conversion import ConversionActivities
+    from activities.source import SourceActivities
+    from activities.target import TargetActivities
+    from workflows.calls import CLEAN_UP, CONTROL, CONVERSION, explain, failure_type, host_is_lost, on_host
+    from workflows.sync import Sync
+    from xms.change_map import ByteRanges
+    from xms.job import JobState
+    from xms.models import Baseline, CutoverOrder, MigrationSpec, StepRecord
+    from xms.models import Cutover as CutoverRecord
+    from xms.orders import (
+        BootServer,
+        CheckTarget,
+        ConversionOrder,
+        Convert,
+        Converted,
+        FinalizeVolumes,
+        MakePorts,
+        MarkMigrated,
+        PowerOff,
+        SeeRunning,
+        ServerOrder,
+        VmQuery,
+        VolumesOrder,
+    )
+
+CONVERSION_TRIES: Final = 3
+"""How often a guest is converted anew because the worker that held its overlay was lost."""
+
+NEVER_STARTED: Final = frozenset({"BootRefused", "QuotaExceeded", "TargetNotFound", "TargetRefusedLogin"})
+"""Failures of a boot that say that no guest ran on the volumes, so that they are still what the conversion left."""
+
+
+class CutoverFailed(Exception):
+    """A step failed; the steps before it have to be undone."""
+
+    def __init__(self, step: str, cause: BaseException) -> None:
+        super().__init__(step)
+        self.step = step
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the itinerary."""
+
+    name: str
+    run: Callable[[CutoverRun], Awaitable[None]]
+    undo: Callable[[CutoverRun], Awaitable[None]] | None = None
+    downtime_starts: bool = False
+    downtime_ends: bool = False
+
+
+class CutoverRun:
+    """One attempt at a cutover: what its steps do."""
+
+    def __init__(self, spec: MigrationSpec, state: JobState, order: CutoverOrder) -> None:
+        self.spec = spec
+        self.state = state
+        self.order = order
+        self.vm = state.vm_order(spec)
+        self.target = state.target_order(spec)
+        self.converted: Converted | None = None
+
+    async def check_gates(self) -> None:
+        """Both sides can still take part; nothing is changed yet."""
+        query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
+        vm = await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
+        check = CheckTarget(spec=self.spec, vm=vm, for_cutover=True)
+        await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
+
+    async def warm_pass(self) -> None:
+        """One more sync while the source runs, so that the last delta is small."""
+        await Sync(self.spec, self.state, "before cutover").run()
+        if self.state.abandon_asked:
+            raise ApplicationError("the job was abandoned before the source was off", type="Abandoned")
+
+    async def make_ports(self) -> None:
+        """The target's ports, before the downtime starts."""
+        order = MakePorts(target=self.target, instance_name=self.spec.instance_name, nics=self.state.nics)
+        made = await workflow.execute_activity_method(TargetActivities.make_ports, order, **CONTROL)
+        self.state.nics = made.nics
+
+    async def remove_ports(self) -> None:
+        """Take the ports back that this job made."""
+        await workflow.execute_activity_method(TargetActivities.remove_ports, self.target, **CLEAN_UP)
+        self.state.nics = tuple(nic.model_copy(update={"port_id": None}) for nic in self.state.nics)
+
+    async def power_off(self) -> None:
+        """Stop the source, and have vCenter confirm it."""
+        self.state.source_is_off = True
+        order = PowerOff(
+            vm=self.vm,
+            shutdown_timeout_seconds=self.order.shutdown_timeout_seconds,
+            hard_power_off=self.order.hard_power_off,
+        )
+        off = await workflow.execute_activity_method(SourceActivities.power_off, order, **CONTROL)
+        self._record(power_off=off.how)
+
+    async def power_on(self) -> None:
+        """Let the source run again, unless the operator chose otherwise. The target is gone by then."""
+        if self.order.power_on_source_after_failure:
+            await workflow.execute_activity_method(SourceActivities.power_on, self.vm, **CLEAN_UP)
+        else:
+            self._note("source stays off", "as the cutover's order says")
+        self.state.source_is_off = False
+
+    async def final_delta(self) -> None:
+        """The last bytes, read from a source that is off, and read back from the volumes."""
+        await Sync(self.spec, self.state, "final delta").run(final=True)
+        if not self.state.seeded:
+            raise ApplicationError(
+                "the final delta left something uncopied", type="FinalDeltaIncomplete", non_retryable=True
+            )
+
+    async def convert(self) -> None:
+        """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
+        for _ in range(CONVERSION_TRIES):
+            converted = await self._convert_on_overlays()
+            self._count_as_unseeded(converted)
+            try:
+                await self._commit(converted)
+            except ActivityError as error:
+                if not host_is_lost(error):
+                    raise
+                self._note("conversion lost", f"{error.cause}; the replica is mended and the guest converted again")
+                await self.final_delta()
+            else:
+                self.converted = converted
+                return
+        raise ApplicationError(
+            f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True
+        )
+
+    async def _convert_on_overlays(self) -> Converted:
+        order = Convert(
+            vm=self.vm,
+            target_project=self.spec.target_project,
+            disks=self.state.disks,
+            nics=self.state.nics,
+            firmware=self.state.firmware,
+            memory=self.state.memory,
+            cpus=self.state.cpus,
+        )
+        return await workflow.execute_activity_method(
+            ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION
+        )
+
+    def _count_as_unseeded(self, converted: Converted) -> None:
+        """From here on the commit may begin, so what it writes is no longer what the source has."""
+        for written in converted.written:
+            disk = self.state.disk(written.disk_key)
+            unseeded = ByteRanges.decode(disk.baseline.unseeded) | ByteRanges.decode(written.ranges)
+            baseline = disk.baseline.model_copy(
+                update={"unseeded": unseeded.encode(self.state.unseeded_limit), "unseeded_bytes": unseeded.total}
+            )
+            self.state.replace_disk(disk.model_copy(update={"baseline": baseline}))
+
+    async def _commit(self, converted: Converted) -> None:
+        order = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
+        await workflow.execute_activity_method(
+            ConversionActivities.commit_conversion, order, summary="commit", **on_host(converted.worker_queue)
+        )
+
+    async def forget_conversion(self) -> None:
+        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
+        volumes = tuple(disk.volume_id for disk in self.state.disks if disk.volume_id)
+        order = VolumesOrder(target=self.target, volume_ids=volumes)
+        await workflow.execute_activity_method(TargetActivities.release_volumes, order, **CLEAN_UP)
+
+    async def finalize(self) -> None:
+        """Bootable root volume, image metadata, no attachment to a worker."""
+        converted = self._conversion()
+        await self.forget_conversion()
+        order = FinalizeVolumes(
+            target=self.target,
+            disks=self.state.disks,
+            root_disk_key=converted.root_disk_key,
+            firmware=converted.firmware,
+            machine=converted.machine,
+            block_bus=converted.block_bus,
+            net_bus=converted.net_bus,
+        )
+        await workflow.execute_activity_method(TargetActivities.finalize_volumes, order, **CONTROL)
+
+    async def boot(self) -> None:
+        """Boot the instance. From here on its writes are unknown."""
+        before = self.state.disks
+        self.state.disks = tuple(disk.model_copy(update={"baseline": Baseline()}) for disk in before)
+        order = BootServer(
+            target=self.target,
+            spec=self.spec,
+            disks=before,
+            root_disk_key=self._conversion().root_disk_key,
+            nics=self.state.nics,
+            block_bus=self._conversion().block_bus,
+        )
+        try:
+            made = await workflow.execute_activity_method(TargetActivities.boot_server, order, **CONTROL)
+        except ActivityError as error:
+            if failure_type(error) in NEVER_STARTED:
+                self.state.disks = before
+            raise
+        self._record(server_id=made.server_id)
+
+    async def remove_server(self) -> None:
+        """Remove the target instance and see that it is gone: the source may run only then."""
+        server = self.state.cutover.server_id if self.state.cutover else None
+        order = ServerOrder(target=self.target, server_id=server or "")
+        await workflow.execute_activity_method(TargetActivities.remove_server, order, **CLEAN_UP)
+        self._record(server_id=None)
+
+    async def see_running(self) -> None:
+        """Evidence that the guest runs."""
+        server = self.state.cutover.server_id if self.state.cutover else None
+        order = SeeRunning(
+            server=ServerOrder(target=self.target, server_id=server or ""),
+            console_evidence=self.order.console_evidence,
+            timeout_seconds=self.order.evidence_timeout_seconds,
+        )
+        seen = await workflow.execute_activity_method(TargetActivities.see_running, order, **CONTROL)
+        self._record(evidence=seen.evidence)
+
+    async def complete(self) -> None:
+        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
+        server = self.state.cutover.server_id if self.state.cutover else None
+        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.target_project}"
+        discard = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
+        try:
+            mark = MarkMigrated(vm=self.vm, text=text)
+            await workflow.execute_activity_method(SourceActivities.mark_migrated, mark, **CONTROL)
+            await workflow.execute_activity_method(
+                ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue)
+            )
+        except ActivityError as error:
+            trouble = explain(error, "finishing touches after the cutover")
+            self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+
+    def _conversion(self) -> Converted:
+        if self.converted is None:
+            raise ApplicationError("no conversion was committed", type="StepOutOfOrder", non_retryable=True)
+        return self.converted
+
+    def _record(self, **changes: object) -> None:
+        if self.state.cutover is not None:
+            self.state.cutover = self.state.cutover.model_copy(update=changes)
+
+    def _note(self, kind: str, text: str) -> None:
+        self.state.note(workflow.now(), kind, text)
+
+
+ITINERARY: Final = (
+    Step("Gates", CutoverRun.check_gates),
+    Step("Warm Pass", CutoverRun.warm_pass),
+    Step("Ports", CutoverRun.make_ports, undo=CutoverRun.remove_ports),
+    Step("Power Off Source", CutoverRun.power_off, undo=CutoverRun.power_on, downtime_starts=True),
+    Step("Final Delta", CutoverRun.final_delta),
+    Step("Guest Fixes", CutoverRun.convert, undo=CutoverRun.forget_conversion),
+    Step("Finalize", CutoverRun.finalize),
+    Step("Boot Target", CutoverRun.boot, undo=CutoverRun.remove_server),
+    Step("Evidence", CutoverRun.see_running, downtime_ends=True),
+    Step("Finishing Touches", CutoverRun.complete),
+)
+
+
+async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
+    """Run the itinerary, timing each step.
+
+    Raises:
+        CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
+    """
+    state = run.state
+    state.cutover = CutoverRecord(ordered_by=run.order.who, ordered_at=workflow.now())
+    for step in ITINERARY:
+        state.doing = step.name
+        _begin(state, step)
+        show()
+        try:
+            await step.run(run)
+        except BaseException as error:
+            _end(state, step, "failed")
+            raise CutoverFailed(step.name, error) from error
+        _end(state, step, "done")
+
+
+async def roll_back(run: CutoverRun, show: Callable[[], None]) -> None:
+    """Undo, in reverse order, every step that was begun.
+
+    Raises:
+        ActivityError: an undo failed after all its retries. The steps that are still to be undone keep their outcome,
+            so that the walk can be taken up again; the source is not powered on while the target may run.
+    """
+    state = run.state
+    for step in reversed(ITINERARY):
+        record = _recorded(state, step)
+        if step.undo is None or record is None or record.outcome == "undone":
+            continue
+        state.doing = f"rolling back: {step.name}"
+        show()
+        await step.undo(run)
+        _end(state, step, "undone")
+
+
+def _recorded(state: JobState, step: Step) -> StepRecord | None:
+    records = state.cutover.steps if state.cutover else ()
+    return next((record for record in records if record.name == step.name), None)
+
+
+def _begin(state: JobState, step: Step) -> None:
+    if state.cutover is None:
+        return
+    now = workflow.now()
+    changes: dict[str, object] = {"steps": (*state.cutover.steps, StepRecord(name=step.name, started_at=now))}
+    if step.downtime_starts:
+        changes["downtime_started_at"] = now
+    state.cutover = state.cutover.model_copy(update=changes)
+
+
+def _end(state: JobState, step: Step, outcome: str) -> None:
+    if state.cutover is None:
+        return
+    now = workflow.now()
+    steps = tuple(
+        record.model_copy(update={"outcome": outcome, "ended_at": record.ended_at or now})
+        if record.name == step.name
+        else record
+        for record in state.cutover.steps
+    )
+    changes: dict[str, object] = {"steps": steps}
+    if step.downtime_ends and outcome == "done":
+        changes["downtime_ended_at"] = now
+    state.cutover = state.cutover.model_copy(update=changes)

@@ -1,0 +1,301 @@
+"""The lifecycle of one warm migration, from submit to a target instance that runs.
+
+Read it from the top: one loop asks the table in `xms.lifecycle` what to do next and does it. Messages only change the
+state (`workflows.commands`), a sync is `workflows.sync`, the cutover is `workflows.cutover`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.source import SourceActivities
+    from activities.target import TargetActivities
+    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end
+    from workflows.commands import Commands
+    from workflows.cutover import CutoverFailed, CutoverRun, roll_back, walk
+    from workflows.details import describe
+    from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
+    from workflows.preparation import prepare
+    from workflows.sync import Sync
+    from xms.job import JobState
+    from xms.lifecycle import (
+        FAILURES_BEFORE_PARKING,
+        CutOver,
+        End,
+        Finish,
+        GoOn,
+        Prepare,
+        RollBack,
+        Synchronize,
+        Wait,
+        full_sync_pause,
+        next_step,
+    )
+    from xms.models import Abandon, CutoverOrder, JobReport, MigrationSpec, Phase, Trouble
+    from xms.orders import VolumesOrder
+
+HISTORY_LIMIT: Final = 8000
+"""Events after which a run continues as new, where the server does not suggest it earlier (its own limit is 51,200)."""
+
+
+@workflow.defn(name="WarmMigrationWorkflow")
+class WarmMigrationWorkflow(Commands):
+    """Keeps one VM's volumes in step with it, until cutover moves the workload or an operator abandons it."""
+
+    @workflow.init
+    def __init__(self, spec: MigrationSpec, carried: JobState | None = None) -> None:
+        """Begin a job, or take it over from the run that continued as new."""
+        self.spec = spec
+        self.state = carried or JobState.fresh(spec, workflow.now())
+        self.shown: tuple[object, ...] = ()
+
+    @workflow.run
+    async def run(self, spec: MigrationSpec, carried: JobState | None = None) -> JobReport:
+        """Do what the table says until the job is over."""
+        del spec, carried
+        while True:
+            self.show()
+            try:
+                step = next_step(self.state, workflow.now())
+                if isinstance(step, Finish):
+                    return self.report()
+                await self.do(step)
+            except asyncio.CancelledError:
+                # Somebody cancelled the workflow itself: the job ends as by `abandon`, with its volumes kept.
+                self.state.abandon_asked = Abandon(who="Temporal cancellation")
+            if self.should_continue_as_new():
+                workflow.continue_as_new(args=[self.spec, self.state])
+
+    async def do(self, step: Prepare | Synchronize | CutOver | GoOn | RollBack | End | Wait) -> None:
+        """Carry one decision out."""
+        match step:
+            case Prepare():
+                await self.prepare()
+            case Synchronize(reason):
+                await self.unless_abandoned(self.synchronize(reason))
+            case CutOver(order):
+                await self.cut_over(order)
+            case RollBack():
+                await to_the_end(self.roll_back(self.state.cutover_asked or CutoverOrder(), self.state.trouble))
+            case GoOn():
+                self.go_on()
+            case End(order):
+                await to_the_end(self.end(order))
+            case Wait(until):
+                await self.wait(until)
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Initializing; a failure parks the job, since nothing can be replicated before it."""
+        try:
+            await self.unless_abandoned(prepare(self.spec, self.state))
+        except ActivityError as error:
+            self.park(explain(error, f"{self.spec.vm} could not be prepared"))
+            return
+        if self.state.abandon_asked is None:
+            self.enter(Phase.FULL_SYNC)
+
+    async def synchronize(self, reason: str) -> None:
+        """One sync, and what its outcome means for the job."""
+        state = self.state
+        if state.phase is Phase.READY:
+            self.enter(Phase.SYNCING)
+        state.sync_asked_by = None
+        try:
+            await Sync(self.spec, state, reason).run()
+        except ActivityError as error:
+            self.sync_failed(explain(error, f"the sync of {self.spec.vm} failed"))
+            return
+        state.trouble, state.failures, state.not_before = None, 0, None
+        if state.seeded:
+            self.enter(Phase.READY)
+        elif state.sync_asked_by is None:
+            # It was cut short with a rest: the next snapshot goes on with it at once.
+            state.sync_asked_by = "" if not state.paused else None
+            if state.phase is Phase.SYNCING:
+                self.enter(Phase.READY)
+
+    def sync_failed(self, trouble: Trouble) -> None:
+        """Try again later, or wait for a person; the baselines are as of the last committed sync."""
+        state = self.state
+        state.trouble = trouble
+        state.failures += 1
+        state.note(workflow.now(), "sync failed", f"{trouble.what}: {trouble.because or trouble.kind}")
+        full = state.phase is Phase.FULL_SYNC
+        if trouble.needs_person or (full and state.failures >= FAILURES_BEFORE_PARKING):
+            self.park(trouble)
+        elif full:
+            state.not_before = workflow.now() + full_sync_pause(state.failures)
+        else:
+            state.not_before = workflow.now() + timedelta(seconds=state.cadence_seconds or 0)
+            self.enter(Phase.READY)
+
+    async def cut_over(self, order: CutoverOrder) -> None:
+        """Walk the itinerary; after a failure walk it back, so that the source runs again and the job is Ready."""
+        state = self.state
+        self.enter(Phase.CUTTING_OVER)
+        state.trouble, state.source_is_off = None, False
+        run = CutoverRun(self.spec, state, order)
+        state.note(workflow.now(), "cutover", "begins", order.who)
+        try:
+            await walk(run, self.show)
+        except CutoverFailed as failure:
+            trouble = explain(failure.cause, f"cutover of {self.spec.vm} failed at {failure.step}")
+            state.note(workflow.now(), "cutover failed", f"at {failure.step}: {trouble.because or trouble.what}")
+            await to_the_end(self.roll_back(order, trouble))
+            if is_cancelled_exception(failure.cause):
+                raise asyncio.CancelledError from None
+            return
+        state.cutover_asked = None
+        state.note(workflow.now(), "completed", f"the target runs: {state.cutover.evidence if state.cutover else ''}")
+        self.enter(Phase.COMPLETED)
+
+    async def roll_back(self, order: CutoverOrder, trouble: Trouble | None) -> None:
+        """Undo what was begun. What cannot be undone now waits for a person in Failed; `retry` takes it up again."""
+        state = self.state
+        try:
+            await roll_back(CutoverRun(self.spec, state, order), self.show)
+        except ActivityError as error:
+            self.park(explain(error, f"roll-back of {self.spec.vm}'s cutover is not finished"))
+            return
+        state.cutover_asked = None
+        state.trouble = trouble
+        state.sync_asked_by = ""
+        state.note(workflow.now(), "rolled back", "the job is Ready with its baselines; a sync follows")
+        self.enter(Phase.READY)
+
+    def go_on(self) -> None:
+        """Leave Failed."""
+        state = self.state
+        state.retry_asked = False
+        state.trouble, state.failures, state.not_before = None, 0, None
+        self.enter(state.failed_in or Phase.INITIALIZING)
+        state.failed_in = None
+
+    async def end(self, order: Abandon) -> None:
+        """Remove our snapshots and attachments; keep the volumes unless the operator says otherwise."""
+        state = self.state
+        try:
+            if state.moref:
+                vm = state.vm_order(self.spec)
+                await workflow.execute_activity_method(SourceActivities.remove_snapshots, vm, **CLEAN_UP)
+            volumes = tuple(disk.volume_id for disk in state.disks if disk.volume_id)
+            if volumes:
+                doomed = VolumesOrder(target=state.target_order(self.spec), volume_ids=volumes)
+                await workflow.execute_activity_method(TargetActivities.release_volumes, doomed, **CLEAN_UP)
+                if order.delete_volumes:
+                    await workflow.execute_activity_method(TargetActivities.delete_volumes, doomed, **CONTROL)
+        except ActivityError as error:
+            state.abandon_asked = None
+            self.park(explain(error, f"{self.spec.vm} could not be abandoned cleanly"))
+            return
+        state.note(
+            workflow.now(), "abandoned", "volumes deleted" if order.delete_volumes else "volumes kept", order.who
+        )
+        self.enter(Phase.ABANDONED)
+
+    async def wait(self, until: datetime | None) -> None:
+        """Sleep until the time comes or somebody says something; without a time for ever, since Ready has no end."""
+        before = self.said()
+        timeout = None if until is None else max(timedelta(0), until - workflow.now())
+        try:
+            await workflow.wait_condition(
+                lambda: self.said() != before, timeout=timeout, timeout_summary=f"{self.spec.vm}: next sync"
+            )
+        except TimeoutError:
+            return
+
+    # --- around the steps ---------------------------------------------------------------------------------------------
+
+    async def unless_abandoned(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, but break it off when the job is abandoned, or the workflow cancelled, meanwhile."""
+        task = asyncio.create_task(work)
+        try:
+            await workflow.wait_condition(lambda: task.done() or self.state.abandon_asked is not None)
+        except asyncio.CancelledError:
+            await self.break_off(task)
+            raise
+        if task.done():
+            await task
+        else:
+            await self.break_off(task)
+
+    async def break_off(self, task: asyncio.Task[None]) -> None:
+        """Cancel the work and wait for its own clean-up."""
+        task.cancel()
+        try:
+            await task
+        except (asyncio.CancelledError, ActivityError) as error:
+            if not is_cancelled_exception(error):
+                self.state.note(workflow.now(), "broken off", explain(error, "while it was broken off").what)
+
+    def said(self) -> tuple[object, ...]:
+        """What messages change, to be compared with what it was."""
+        state = self.state
+        return (
+            state.paused,
+            state.cadence_seconds,
+            state.sync_asked_by,
+            state.cutover_asked,
+            state.retry_asked,
+            state.abandon_asked,
+        )
+
+    def enter(self, phase: Phase) -> None:
+        """Change the phase, for everybody to see."""
+        self.state.enter(phase, workflow.now())
+        self.show()
+
+    def park(self, trouble: Trouble) -> None:
+        """Failed: wait for a person. The baselines stay, and `retry` goes on in the phase in which the job stood."""
+        state = self.state
+        state.trouble = trouble
+        state.failed_in = Phase.READY if state.phase is Phase.SYNCING else state.phase
+        state.note(workflow.now(), "failed", f"{trouble.what}: {trouble.because or trouble.kind}")
+        self.enter(Phase.FAILED)
+
+    def show(self) -> None:
+        """Bring the search attributes and the current details up to the state; attributes on real changes only."""
+        state = self.state
+        workflow.set_current_details(describe(self.spec, state))
+        attributes = (state.phase, state.paused, state.last_sync_at)
+        if attributes == self.shown:
+            return
+        updates: list[SearchAttributeUpdate[Any]] = [PHASE.value_set(state.phase), PAUSED.value_set(state.paused)]
+        if state.last_sync_at is not None:
+            updates.append(LAST_SYNC.value_set(state.last_sync_at))
+        if not self.shown:
+            updates += [
+                SOURCE.value_set(self.spec.source),
+                VM.value_set(self.spec.vm),
+                PROJECT.value_set(self.spec.target_project),
+            ]
+        self.shown = attributes
+        workflow.upsert_search_attributes(updates)
+
+    def should_continue_as_new(self) -> bool:
+        """Between steps only, and never while a command is being answered or a cutover is under way."""
+        if self.state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED, Phase.ABANDONED}:
+            return False
+        info = workflow.info()
+        long = info.is_continue_as_new_suggested() or info.get_current_history_length() >= HISTORY_LIMIT
+        return long and workflow.all_handlers_finished()
+
+    def report(self) -> JobReport:
+        """How the job ended."""
+        outcome = "completed" if self.state.phase is Phase.COMPLETED else "abandoned"
+        return JobReport(
+            job_id=self.state.job_id,
+            outcome=outcome,
+            status=self.state.status(self.spec),
+            events=self.state.events,
+        )

@@ -1,0 +1,173 @@
+"""The job record: all that a workflow knows of one migration, and carries over when it continues as new."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from xms.models import (
+    Abandon,
+    Cutover,
+    CutoverOrder,
+    Disk,
+    Event,
+    Events,
+    JobStatus,
+    MigrationSpec,
+    Nic,
+    Phase,
+    SyncRecord,
+    Trouble,
+    job_id,
+)
+from xms.orders import TargetOrder, VmOrder
+
+EVENTS_KEPT: Final = 200
+"""The log is bounded, since it travels with the job; older lines are counted, not kept."""
+
+UNSEEDED_LIMIT: Final = 1 << 20
+"""Bytes that the unseeded ranges of all disks may take in a record, encoded: Temporal's payloads end at 2 MiB."""
+
+
+class JobState(BaseModel):
+    """The record of one job. Only the workflow that owns it changes it."""
+
+    model_config = ConfigDict(extra="ignore", validate_assignment=True)
+
+    job_id: str
+    phase: Phase = Phase.INITIALIZING
+    since: datetime
+    doing: str = ""
+    paused: bool = False
+    cadence_seconds: int | None = None
+
+    moref: str = ""
+    vm_name: str = ""
+    firmware: str = "bios"
+    cpus: int = 1
+    memory: int = 1 << 30
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    cloud: str = ""
+    zeroed_volumes: bool = False
+
+    last_sync_at: datetime | None = None
+    replica_of: datetime | None = None
+    bytes_full: int = 0
+    bytes_incremental: int = 0
+    sync_count: int = 0
+    last_rate: float = 0.0
+    sync: SyncRecord | None = None
+    failures: int = 0
+    not_before: datetime | None = None
+
+    trouble: Trouble | None = None
+    failed_in: Phase | None = None
+    cutover: Cutover | None = None
+    source_is_off: bool = False
+    rolling_back: bool = False
+
+    sync_asked_by: str | None = None
+    cutover_asked: CutoverOrder | None = None
+    retry_asked: bool = False
+    abandon_asked: Abandon | None = None
+
+    events: tuple[Event, ...] = ()
+    events_dropped: int = 0
+
+    @classmethod
+    def fresh(cls, spec: MigrationSpec, now: datetime) -> JobState:
+        """The record of a job that was just submitted."""
+        state = cls(job_id=job_id(spec.source, spec.vm), since=now, cadence_seconds=spec.cadence_seconds)
+        state.note(now, "submitted", f"{spec.vm}: {spec.source} -> {spec.target_project}", spec.requested_by)
+        return state
+
+    def note(self, at: datetime, kind: str, text: str, who: str = "") -> None:
+        """Add a line to the job's story."""
+        events = (*self.events, Event(at=at, kind=kind, text=text, who=who))
+        excess = max(0, len(events) - EVENTS_KEPT)
+        self.events = events[excess:]
+        self.events_dropped += excess
+
+    def enter(self, phase: Phase, now: datetime, doing: str = "") -> None:
+        """Change the phase; entering the one that it is in keeps its beginning."""
+        if phase is not self.phase:
+            self.phase = phase
+            self.since = now
+        self.doing = doing
+
+    def replace_disk(self, disk: Disk) -> None:
+        """Put the new record of a disk in the place of the old one, or at the end."""
+        if any(known.key == disk.key for known in self.disks):
+            self.disks = tuple(disk if known.key == disk.key else known for known in self.disks)
+        else:
+            self.disks = (*self.disks, disk)
+
+    def disk(self, key: int) -> Disk:
+        """The record of a disk by its device key.
+
+        Raises:
+            KeyError: the job has no such disk.
+        """
+        for disk in self.disks:
+            if disk.key == key:
+                return disk
+        raise KeyError(key)
+
+    @property
+    def unseeded_limit(self) -> int:
+        """Bytes that one disk's encoded unseeded ranges may take."""
+        return min(256 << 10, UNSEEDED_LIMIT // max(1, len(self.disks)))
+
+    @property
+    def seeded(self) -> bool:
+        """Whether every disk has a baseline and nothing is missing from its replica."""
+        return bool(self.disks) and all(
+            disk.baseline.change_id is not None and not disk.baseline.unseeded_bytes for disk in self.disks
+        )
+
+    @property
+    def next_sync_at(self) -> datetime | None:
+        """When the cadence asks for the next sync: reckoned from the last one, or from the last try that failed."""
+        if self.cadence_seconds is None or self.paused or self.last_sync_at is None:
+            return None
+        due = self.last_sync_at + timedelta(seconds=self.cadence_seconds)
+        return due if self.not_before is None else max(due, self.not_before)
+
+    def vm_order(self, spec: MigrationSpec) -> VmOrder:
+        """How activities are told which VM is meant."""
+        return VmOrder(job_id=self.job_id, source=spec.source, moref=self.moref, vm=self.vm_name or spec.vm)
+
+    def target_order(self, spec: MigrationSpec) -> TargetOrder:
+        """How activities are told which project is meant."""
+        return TargetOrder(job_id=self.job_id, target_project=spec.target_project)
+
+    def status(self, spec: MigrationSpec) -> JobStatus:
+        """What a person may know of the job."""
+        return JobStatus(
+            job_id=self.job_id,
+            spec=spec,
+            phase=self.phase,
+            paused=self.paused,
+            since=self.since,
+            doing=self.doing,
+            disks=self.disks,
+            nics=self.nics,
+            cadence_seconds=self.cadence_seconds,
+            next_sync_at=self.next_sync_at if self.phase is Phase.READY else None,
+            last_sync_at=self.last_sync_at,
+            replica_of=self.replica_of,
+            bytes_full=self.bytes_full,
+            bytes_incremental=self.bytes_incremental,
+            sync_count=self.sync_count,
+            last_rate=self.last_rate,
+            sync=self.sync,
+            trouble=self.trouble,
+            cutover=self.cutover,
+        )
+
+    def story(self) -> Events:
+        """The bounded log."""
+        return Events(events=self.events, dropped=self.events_dropped)

@@ -1,0 +1,218 @@
+"""The lifecycle as a table: what a job does next, and which command is allowed when.
+
+Pure: a state and the time in, a decision out. The workflow only carries the decisions out.
+
+| phase | next |
+|---|---|
+| Initializing | prepare |
+| Full Sync | sync, until nothing is unseeded; after a failure again, later and later |
+| Ready | cut over, sync when asked or due, else wait |
+| Failed | wait for retry or abandon; retry goes on where it stood |
+| Completed, Abandoned | finish |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from xms.errors import BadInput, Refused
+from xms.job import JobState
+from xms.models import (
+    Abandon,
+    Command,
+    CutoverOrder,
+    Pause,
+    Phase,
+    Receipt,
+    Resume,
+    Retry,
+    SetCadence,
+    SyncNow,
+)
+
+SHORTEST_CADENCE_SECONDS: Final = 60
+FAILURES_BEFORE_PARKING: Final = 10
+"""A full sync that failed this often in a row waits for a person; an incremental one goes on with the cadence."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check both sides, turn change tracking on, make the volumes."""
+
+
+@dataclass(frozen=True)
+class Synchronize:
+    """Run one sync."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class CutOver:
+    """Move the workload."""
+
+    order: CutoverOrder
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """Leave Failed for the phase in which the job stood."""
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """Take up a roll-back that could not be finished."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Clean up and end the job on the operator's word."""
+
+    order: Abandon
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do before `until`, or before somebody says something."""
+
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The job is over."""
+
+
+Step = Prepare | Synchronize | CutOver | GoOn | RollBack | End | Wait | Finish
+
+
+def next_step(state: JobState, now: datetime) -> Step:
+    """What the job does now."""
+    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+        return Finish()
+    if state.abandon_asked and not state.source_is_off:
+        return End(state.abandon_asked)
+    match state.phase:
+        case Phase.INITIALIZING:
+            return Prepare()
+        case Phase.FAILED:
+            return GoOn() if state.retry_asked else Wait(None)
+        case Phase.CUTTING_OVER:
+            return RollBack()
+        case Phase.FULL_SYNC:
+            return _full_sync(state, now)
+        case _:
+            return _ready(state, now)
+
+
+def _full_sync(state: JobState, now: datetime) -> Step:
+    if state.sync_asked_by is not None:
+        return Synchronize("full")
+    if state.paused:
+        return Wait(None)
+    if state.not_before is not None and now < state.not_before:
+        return Wait(state.not_before)
+    return Synchronize("full")
+
+
+def _ready(state: JobState, now: datetime) -> Step:
+    if state.cutover_asked is not None:
+        return CutOver(state.cutover_asked)
+    if state.sync_asked_by is not None:
+        return Synchronize("asked for")
+    due = state.next_sync_at
+    if due is None:
+        return Wait(None)
+    return Synchronize("cadence") if now >= due else Wait(due)
+
+
+def full_sync_pause(failures: int) -> timedelta:
+    """How long to wait before the next try of a full sync that failed so often: 30 s, doubling, at most 15 minutes."""
+    return timedelta(seconds=min(900, 30 * 2 ** min(failures - 1, 10)))
+
+
+def refuse_unless_allowed(state: JobState, command: Command) -> None:
+    """Check a command against the table, changing nothing.
+
+    Raises:
+        Refused: not in this phase; the text says what stands against it.
+        BadInput: a value that cannot be.
+    """
+    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+        raise Refused(f"job {state.job_id} is {state.phase}", because="nothing is left to do with it")
+    match command:
+        case SetCadence(cadence_seconds=int(seconds)) if seconds < SHORTEST_CADENCE_SECONDS:
+            raise BadInput(
+                f"a cadence of {seconds} s is too short", because="allowed: manual, or any duration of at least 60 s"
+            )
+        case SyncNow() if state.phase in {Phase.CUTTING_OVER, Phase.FAILED}:
+            raise _refused(state, "sync", do=_after_failure(state))
+        case CutoverOrder():
+            _refuse_cutover(state)
+        case Retry() if state.phase is not Phase.FAILED:
+            raise _refused(state, "retry", do="nothing: only a Failed job waits for a retry")
+        case Abandon() if state.source_is_off:
+            raise _refused(state, "abandon", do="wait for the cutover's end: the source is off already")
+        case _:
+            pass
+
+
+def _refuse_cutover(state: JobState) -> None:
+    if state.phase not in {Phase.READY, Phase.SYNCING}:
+        raise _refused(state, "cut over", do=_after_failure(state) or "wait until the job is Ready")
+    if state.cutover_asked is not None:
+        raise Refused(
+            f"a cutover of {state.job_id} is ordered already", because=f"by {state.cutover_asked.who or 'somebody'}"
+        )
+
+
+def _refused(state: JobState, verb: str, do: str) -> Refused:
+    return Refused(f"job {state.job_id} cannot {verb} now", because=f"it is in phase {state.phase}", do=do)
+
+
+def _after_failure(state: JobState) -> str:
+    return f"mend the cause, then: xms migration retry {state.job_id}" if state.phase is Phase.FAILED else ""
+
+
+def accept(state: JobState, command: Command, now: datetime) -> Receipt:
+    """Record a command; the workflow's loop acts on it.
+
+    Raises:
+        Refused: as `refuse_unless_allowed` says.
+    """
+    refuse_unless_allowed(state, command)
+    text = _record(state, command)
+    state.note(now, "command", text, command.who)
+    return Receipt(text=text)
+
+
+def _record(state: JobState, command: Command) -> str:
+    match command:
+        case SyncNow():
+            state.sync_asked_by = command.who
+            busy = state.phase in {Phase.SYNCING, Phase.FULL_SYNC, Phase.INITIALIZING}
+            return "another sync follows the one that runs" if busy else "a sync starts now"
+        case Pause():
+            state.paused = True
+            return "paused: no sync starts by itself; one that runs is finished"
+        case Resume():
+            state.paused = False
+            return "resumed: syncs follow the cadence again"
+        case SetCadence():
+            state.cadence_seconds = command.cadence_seconds
+            every = "manual" if command.cadence_seconds is None else f"every {command.cadence_seconds} s"
+            return f"the cadence is {every}, reckoned from the last sync"
+        case CutoverOrder():
+            state.cutover_asked = command
+            return "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
+        case Retry():
+            state.retry_asked = True
+            return f"the job goes on from {state.failed_in or Phase.INITIALIZING}"
+        case Abandon():
+            state.abandon_asked = command
+            volumes = "and its volumes are deleted" if command.delete_volumes else "and its volumes are kept"
+            return f"the job ends, its snapshots are removed, {volumes}"
+        case _:
+            raise BadInput(f"{type(command).__name__} is no command of a job")

@@ -1,0 +1,120 @@
+"""How the cloud's answers become the product's errors: the one place that knows what OpenStack's refusals mean.
+
+The statuses and texts are those of a real OpenStack (Zed): a quota answers 413 (Cinder), 403 (Nova) or 409 (Neutron); a
+wrong state answers 400 in Cinder and 409 elsewhere; a wrong value answers 400, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keystoneauth1.exceptions
+import openstack.exceptions
+import requests.exceptions
+
+from xms.errors import (
+    BadInput,
+    ConfigurationError,
+    QuotaExceeded,
+    TargetFault,
+    TargetNotFound,
+    TargetNotTrusted,
+    TargetRefusedLogin,
+    TargetRejected,
+    TargetUnreachable,
+    XmsError,
+)
+
+QUOTA = re.compile(r"quota|LimitExceeded", re.IGNORECASE)
+TRANSIENT_STATE = re.compile(r"status|state|Invalid volume|locked|in progress", re.IGNORECASE)
+ADDRESS_TAKEN = re.compile(r"mac address .* is in use|already allocated", re.IGNORECASE)
+REFUSED_LOGIN = re.compile(r"HTTP 401|requires authentication", re.IGNORECASE)
+UNREACHABLE = re.compile(r"Unable to establish connection|Max retries exceeded|timed out", re.IGNORECASE)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what the SDK and the libraries below it raise into `xms.errors`.
+
+    Args:
+        what: the error's first line, naming the volume, server or setting: "the volume of disk 2000 was not made".
+
+    Raises:
+        TargetUnreachable: no answer, 408, 429 or 5xx.
+        TargetNotTrusted: the TLS certificate did not verify.
+        TargetRefusedLogin: 401, or 403 by policy.
+        QuotaExceeded: 413, 403 or 409 that speak of a quota.
+        TargetNotFound: 404.
+        TargetRejected: 400 for a value; an address that is in use.
+        TargetFault: a state that forbids the call now, and everything else.
+        ConfigurationError: clouds.yaml, the region or the catalogue do not fit.
+        BadInput: a name that more than one thing has.
+    """
+    try:
+        yield
+    except openstack.exceptions.HttpException as error:
+        raise from_status(what, error.status_code, _details(error), error.request_id) from error
+    except keystoneauth1.exceptions.HttpError as error:
+        raise from_status(what, error.http_status, error.message or "", error.request_id) from error
+    except keystoneauth1.exceptions.SSLError as error:
+        raise TargetNotTrusted(
+            what, because=str(error), do="put the cloud's CA bundle into clouds.yaml (cacert:)"
+        ) from error
+    except (keystoneauth1.exceptions.ConnectionError, requests.exceptions.RequestException) as error:
+        raise TargetUnreachable(what, because=str(error)) from error
+    except openstack.exceptions.DuplicateResource as error:
+        raise BadInput(what, because=str(error), do="name it by its id") from error
+    except (
+        openstack.exceptions.ConfigException,
+        openstack.exceptions.EndpointNotFound,
+        openstack.exceptions.ServiceDiscoveryException,
+        keystoneauth1.exceptions.EndpointNotFound,
+        keystoneauth1.exceptions.MissingRequiredOptions,
+        keystoneauth1.exceptions.NoMatchingPlugin,
+    ) as error:
+        raise ConfigurationError(what, because=str(error), do="correct the cloud's entry in clouds.yaml") from error
+    except (openstack.exceptions.SDKException, keystoneauth1.exceptions.ClientException) as error:
+        raise _without_status(what, str(error)) from error
+
+
+def from_status(what: str, status: int | None, text: str, request_id: str | None) -> XmsError:
+    """The error for an answer of the cloud; `text` is the service's own explanation."""
+    because = f"{text} (HTTP {status}" + (f", request {request_id})" if request_id else ")")
+    match status:
+        case 401:
+            return TargetRefusedLogin(what, because=because, do="correct the credentials in clouds.yaml")
+        case 403 | 409 | 413 if QUOTA.search(text):
+            return QuotaExceeded(what, because=because, do="have the project's quota raised, then retry the job")
+        case 403:
+            return TargetRefusedLogin(
+                what, because=because, do="give the account the right to do this in the target project"
+            )
+        case 404:
+            return TargetNotFound(what, because=because)
+        case 400 if not TRANSIENT_STATE.search(text):
+            return TargetRejected(what, because=because)
+        case 409 if ADDRESS_TAKEN.search(text):
+            return TargetRejected(
+                what, because=because, do="free the address in the target network, then retry the job"
+            )
+        case 408 | 413 | 429:
+            return TargetUnreachable(what, because=because)
+        case int() if status >= 500:  # noqa: PLR2004 - HTTP's own class of statuses
+            return TargetUnreachable(what, because=because)
+        case _:
+            return TargetFault(what, because=because)
+
+
+def _details(error: openstack.exceptions.HttpException) -> str:
+    return str(error.details or error.message)
+
+
+def _without_status(what: str, text: str) -> XmsError:
+    # Connection.authorize() wraps Keystone's 401 and connection failures in a bare SDKException: only the text is left.
+    if REFUSED_LOGIN.search(text):
+        return TargetRefusedLogin(what, because=text, do="correct the credentials or the project in clouds.yaml")
+    if UNREACHABLE.search(text):
+        return TargetUnreachable(what, because=text)
+    return TargetFault(what, because=text)

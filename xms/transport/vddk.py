@@ -1,0 +1,210 @@
+"""One disk of a snapshot as an NBD export: nbdkit with VMware's VDDK plugin, on a private Unix socket.
+
+The password goes by file, the server's certificate is pinned, and the process ends with the worker. VDDK logs in only
+when a client connects, and tells the client nothing of use when that fails; the reason is in nbdkit's log. So an export
+is tried once before it is handed out, and the log is read.
+
+VDDK verifies the server by its thumbprint alone. Which hash it takes depends on its release: nbdkit's manual describes
+SHA-1, which every release up to 8 takes; vSphere as a whole is moving to SHA-256. `transport.thumbprint_hash` says
+which one is passed. Either is computed of the certificate that the worker itself has just verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import nbd
+from pydantic import SecretStr
+
+from xms.config import SourceConfig, TransportConfig
+from xms.errors import ProgramMissing, TransportFailed
+from xms.pulse import Pulse, no_pulse
+from xms.transport.nbdkit_log import NbdkitLog, explain
+from xms.vsphere.trust import verified_certificate
+
+START_SECONDS: Final = 25.0
+CONNECT_SECONDS: Final = 120.0
+"""VDDK's log-in by way of vCenter to an ESXi host that is busy."""
+
+END_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.05
+PASSED_ENVIRONMENT: Final = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
+"""All that nbdkit and its plugins need: the worker's environment may hold keys that are not theirs to see."""
+
+
+@dataclass(frozen=True)
+class ExportedDisk:
+    """Which disk an export is of.
+
+    Attributes:
+        vm: the VM's name, for messages.
+        path: datastore path, as the snapshot's disk backing gives it.
+    """
+
+    vm_moref: str
+    vm: str
+    snapshot: str
+    path: str
+
+
+@contextlib.contextmanager
+def open_export(
+    *,
+    source: SourceConfig,
+    transport: TransportConfig,
+    vm_moref: str,
+    vm: str,
+    snapshot: str,
+    path: str,
+    pulse: Pulse = no_pulse,
+) -> Iterator[str]:
+    """Serve a snapshot's disk read-only and yield its NBD URI; the server ends with the context.
+
+    A TransportFailed that leaves the context's body is replaced by what nbdkit's log knows better, if it does.
+
+    Args:
+        source: where the disk is.
+        transport: how nbdkit and VDDK are called.
+        vm_moref: managed object reference of the VM.
+        vm: the VM's name, for messages.
+        snapshot: managed object reference of the snapshot.
+        path: datastore path of the disk, as the snapshot has it.
+        pulse: called while the export is opened.
+
+    Raises:
+        TransportFailed: nbdkit or VDDK could not open the disk, or the connection to it broke.
+        SnapshotLost: the snapshot is gone.
+        SourceRefusedLogin, SourceNotTrusted, SourceUnreachable: as for a session.
+        ProgramMissing: nbdkit, its plugin or the VDDK library is not installed.
+        ConfigurationError: the password file cannot be used.
+        Interrupted: from `pulse`.
+    """
+    disk = ExportedDisk(vm_moref=vm_moref, vm=vm, snapshot=snapshot, path=path)
+    password = source.password()
+    thumbprint = _thumbprint(source, transport)
+    with contextlib.ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="xms-", dir=_short_directory()))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        socket = directory / "nbd.sock"
+        command = _command(source, transport, disk, socket=socket, thumbprint=thumbprint)
+        process, log = stack.enter_context(_running(command, secret=password))
+        try:
+            _wait_for_socket(process, socket, pulse=pulse)
+            _try_connection(process, socket, pulse=pulse)
+            yield f"nbd+unix:///?socket={quote(str(socket))}"
+        except TransportFailed as failure:
+            raise explain(failure, log.text(), vm=vm, host=source.host) from failure
+
+
+def _command(
+    source: SourceConfig, transport: TransportConfig, disk: ExportedDisk, *, socket: Path, thumbprint: str
+) -> list[str]:
+    return [
+        transport.nbdkit,
+        "--readonly",
+        "--foreground",
+        "--exit-with-parent",
+        "--unix",
+        str(socket),
+        *shlex.split(transport.plugin),
+        f"libdir={transport.libdir}",
+        f"server={source.host}",
+        f"port={source.port}",
+        f"user={source.username}",
+        # nbdkit reads the first line, as we do. No copy is made that a crash could leave behind.
+        f"password=+{source.password_file.absolute()}",
+        f"thumbprint={thumbprint}",
+        f"vm=moref={disk.vm_moref}",
+        f"snapshot={disk.snapshot}",
+        f"transports={transport.transports}",
+        *([f"compression={transport.compression}"] if transport.compression else []),
+        f"file={disk.path}",
+    ]
+
+
+def _thumbprint(source: SourceConfig, transport: TransportConfig) -> str:
+    certificate = verified_certificate(source.host, source)
+    # SHA-1 names the certificate to an old VDDK; what is trusted was decided above, by SHA-256 or by a CA.
+    return hashlib.new(transport.thumbprint_hash, certificate, usedforsecurity=False).digest().hex(":").upper()
+
+
+def _short_directory() -> str:
+    """Where sockets have short names: the kernel allows 107 bytes, and a configured TMPDIR may use them up."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK) else "/tmp"  # noqa: S108 - mkdtemp's directory in it is private
+
+
+@contextlib.contextmanager
+def _running(command: list[str], *, secret: SecretStr) -> Iterator[tuple[subprocess.Popen[bytes], NbdkitLog]]:
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_environment()
+        )
+    except FileNotFoundError:
+        raise ProgramMissing(
+            f"{command[0]} is not installed on this worker",
+            because="it serves the disks of snapshots",
+            do="install nbdkit, or configure transport.nbdkit",
+        ) from None
+    log = NbdkitLog(process, secret=secret)
+    log.start()
+    try:
+        yield process, log
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def _environment() -> Mapping[str, str]:
+    return {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
+
+
+def _wait_for_socket(process: subprocess.Popen[bytes], socket: Path, *, pulse: Pulse) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        pulse()
+        _refuse_ended(process)
+        if time.monotonic() > deadline:
+            raise TransportFailed("nbdkit did not start", because=f"it opened no socket in {START_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _try_connection(process: subprocess.Popen[bytes], socket: Path, *, pulse: Pulse) -> None:
+    """Connect once and go away again: that makes VDDK log in and open the disk."""
+    deadline = time.monotonic() + CONNECT_SECONDS
+    connection = nbd.NBD()
+    try:
+        connection.aio_connect_unix(str(socket))
+        while connection.aio_is_connecting():
+            pulse()
+            _refuse_ended(process)
+            if time.monotonic() > deadline:
+                raise TransportFailed("the disk could not be opened", because=f"not within {CONNECT_SECONDS:.0f} s")
+            connection.poll(500)
+        connection.shutdown()
+    except nbd.Error as error:
+        raise TransportFailed("the disk could not be opened", because=str(error)) from error
+    finally:
+        connection.close()
+
+
+def _refuse_ended(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        raise TransportFailed("nbdkit ended before it served the disk", because=f"exit code {process.returncode}")

@@ -1,0 +1,92 @@
+"""How vSphere's faults and broken connections become errors that a person understands."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xms.errors import (
+    SnapshotLost,
+    SourceFault,
+    SourceForbidden,
+    SourceNotTrusted,
+    SourceRefusedLogin,
+    SourceUnreachable,
+    VmNotFound,
+    XmsError,
+)
+from xms.vsphere.bindings import vim, vmodl
+
+
+def fault_text(fault: BaseException) -> str:
+    """A fault in one line: its class, as vSphere's documentation lists it, and what vCenter said."""
+    kind = type(fault).__name__.rpartition(".")[2]
+    said = getattr(fault, "msg", None)
+    return f"{kind}: {said}" if said else kind
+
+
+def explain_fault(fault: BaseException, *, source: str, what: str) -> XmsError:
+    """The error for a fault that has no meaning of its own where it came up.
+
+    Args:
+        fault: a vmodl.MethodFault.
+        source: the source's name.
+        what: what could not be done.
+    """
+    because = fault_text(fault)
+    if isinstance(fault, vim.fault.InvalidLogin):
+        return SourceRefusedLogin(
+            f"{source} refused the log-in",
+            because=because,
+            do="correct the user name or the password file; an account may also be locked or its password expired",
+        )
+    if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
+        return _explain_missing(fault.obj, what=what, because=because)
+    # NotAuthenticated is a NoPermission too, and is mended by another attempt with a new session.
+    if isinstance(fault, vim.fault.NoPermission) and not isinstance(fault, vim.fault.NotAuthenticated):
+        privilege = getattr(fault, "privilegeId", None) or "a privilege that vCenter did not name"
+        return SourceForbidden(
+            what,
+            because=f"{because}; the account lacks {privilege}",
+            do=f"grant {privilege} to the account of {source}, then retry",
+        )
+    return SourceFault(what, because=f"{source} answered {because}")
+
+
+def _explain_missing(thing: object, *, what: str, because: str) -> XmsError:
+    if isinstance(thing, vim.VirtualMachine):
+        return VmNotFound(
+            what,
+            because=f"the VM is no longer in the inventory ({because})",
+            do="was it deleted, or unregistered and registered again? Then abandon this job and submit another",
+        )
+    if isinstance(thing, vim.vm.Snapshot):
+        return SnapshotLost(
+            what,
+            because=f"the sync's snapshot is gone ({because})",
+            means="the replica is as the last committed sync left it; the next sync takes a new snapshot",
+        )
+    return SourceFault(what, because=because)
+
+
+@contextmanager
+def explained(source: str, what: str) -> Iterator[None]:
+    """Let no fault of vSphere out: each becomes an XmsError that says `what` could not be done."""
+    try:
+        yield
+    except vmodl.MethodFault as fault:
+        raise explain_fault(fault, source=source, what=what) from fault
+
+
+def explain_connection(error: Exception, *, source: str, host: str, port: int) -> XmsError:
+    """The error for a connection that could not be made, was not trusted, or broke."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SourceNotTrusted(
+            f"{source} ({host}:{port}) is not trusted",
+            because=error.verify_message or str(error),
+            means="nothing was sent to it",
+            do="configure its CA bundle (ca_file) or its certificate's SHA-256 thumbprint, after checking it",
+        )
+    because = str(error) or type(error).__name__
+    return SourceUnreachable(f"{source} ({host}:{port}) cannot be reached", because=because)

@@ -1,0 +1,74 @@
+"""Reading many properties in one round trip: vSphere's PropertyCollector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from xms.vsphere.bindings import vim, vmodl
+from xms.vsphere.session import VsphereSession
+
+Properties = dict[str, Any]
+"""Property path -> value; a path that is unset on the object, or that the account may not see, is absent."""
+
+
+def read(session: VsphereSession, thing: Any, paths: Sequence[str]) -> Properties:  # noqa: ANN401 - pyVmomi's
+    """Properties of one managed object, as they are at one moment.
+
+    Raises:
+        vmodl.fault.ManagedObjectNotFound: it is gone.
+    """
+    return next((found for _, found in read_all(session, [thing], paths)), {})
+
+
+def read_all(session: VsphereSession, things: Sequence[Any], paths: Sequence[str]) -> Iterator[tuple[Any, Properties]]:
+    """Properties of managed objects that all have the same type."""
+    if not things:
+        return
+    collector = vmodl.query.PropertyCollector
+    specification = collector.FilterSpec(
+        propSet=[collector.PropertySpec(type=type(things[0]), pathSet=list(paths))],
+        objectSet=[collector.ObjectSpec(obj=thing) for thing in things],
+    )
+    yield from _retrieve(session, specification)
+
+
+def read_inventory(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) -> list[tuple[Any, Properties]]:
+    """Properties of every object of the inventory that has one of the given types.
+
+    Args:
+        session: where.
+        paths: managed object type -> property paths.
+    """
+    collector = vmodl.query.PropertyCollector
+    view = session.content.viewManager.CreateContainerView(session.content.rootFolder, list(paths), True)  # noqa: FBT003
+    try:
+        specification = collector.FilterSpec(
+            propSet=[collector.PropertySpec(type=kind, pathSet=list(names)) for kind, names in paths.items()],
+            objectSet=[
+                collector.ObjectSpec(
+                    obj=view,
+                    skip=True,
+                    selectSet=[
+                        collector.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
+                    ],
+                )
+            ],
+        )
+        return list(_retrieve(session, specification))
+    finally:
+        view.Destroy()
+
+
+def _retrieve(session: VsphereSession, specification: Any) -> Iterator[tuple[Any, Properties]]:  # noqa: ANN401
+    collector = session.content.propertyCollector
+    options = vmodl.query.PropertyCollector.RetrieveOptions()
+    page = collector.RetrievePropertiesEx([specification], options)
+    while page is not None:
+        yield from _objects(page.objects)
+        page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
+
+
+def _objects(contents: Iterable[Any]) -> Iterator[tuple[Any, Properties]]:
+    for content in contents:
+        yield content.obj, {item.name: item.val for item in content.propSet}
