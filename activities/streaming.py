@@ -2,19 +2,140 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from temporalio import activity
 
+from activities.execution import activity_pulse
+from xms.change_map import ByteRanges
 from xms.config import Config
+from xms.engine.copy import copy_ranges
+from xms.errors import SnapshotLost
+from xms.models import DiskProgress, Model
+from xms.openstack.claim import claim_volume
+from xms.openstack.cloud import connect
 from xms.orders import StreamDisk, StreamResult
+from xms.transport.vddk import open_export
 
 
 class StreamingActivities:
-    """The block streams."""
+    """The block streams. Any data worker can go on with any of them, from the last heartbeat of the one before."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     @activity.defn
     def stream_disk(self, order: StreamDisk) -> StreamResult:
-        """To be written."""
-        raise NotImplementedError
+        """Bring a volume up to a snapshot, and tell what is flushed.
+
+        A snapshot that is lost on the way ends the stream short: what is flushed is the snapshot's content and counts.
+        Only where nothing is flushed, or everything has to be verified, is it a failure.
+        """
+        worker = self.config.worker
+        ranges = ByteRanges.decode(order.ranges)
+        fresh = DiskProgress(disk_key=order.disk.key, planned=ranges.total, worker=worker.name)
+        # What is verified is copied from the beginning (see copy_ranges), so nothing earlier counts there.
+        pulse = StreamPulse(fresh if order.verify else resumed_from(fresh), order.vm.source)
+        start_at = pulse.progress.flushed_to
+        try:
+            with (
+                # The export first: VDDK may take longer to open a disk than a lease lasts.
+                open_export(
+                    source=self.config.source(order.vm.source),
+                    transport=self.config.transport,
+                    vm_moref=order.vm.moref,
+                    vm=order.vm.vm,
+                    snapshot=order.snapshot,
+                    path=order.disk.path,
+                    pulse=pulse,
+                ) as uri,
+                connect(self.config.target, order.target_project) as cloud,
+                claim_volume(
+                    cloud,
+                    order.volume_id,
+                    job_id=order.vm.job_id,
+                    worker=worker.name,
+                    lease_seconds=worker.lease_seconds,
+                    pulse=pulse,
+                ) as claim,
+            ):
+                result = copy_ranges(
+                    uri=uri,
+                    path=claim.path,
+                    capacity=order.disk.capacity,
+                    ranges=ranges,
+                    start_at=start_at,
+                    skip_zeroes=order.skip_zeroes,
+                    guard=claim,
+                    pulse=pulse,
+                    report=fresh,
+                    give_up_at=order.give_up_at,
+                    verify=order.verify,
+                )
+        except SnapshotLost as lost:
+            progress = pulse.progress
+            remaining = ranges.from_offset(progress.flushed_to)
+            if order.verify or remaining == ranges:
+                raise
+            return StreamResult(
+                disk_key=order.disk.key,
+                bytes_read=progress.bytes_read,
+                bytes_written=progress.bytes_written,
+                remaining=remaining.encode(),
+                remaining_bytes=remaining.total,
+                cut_short=lost.what,
+            )
+        return StreamResult(
+            disk_key=order.disk.key,
+            bytes_read=result.bytes_read,
+            bytes_written=result.bytes_written,
+            remaining=result.remaining.encode(),
+            remaining_bytes=result.remaining.total,
+            seconds=result.seconds,
+            verified=result.verified,
+            cut_short=result.cut_short,
+        )
+
+
+class StreamPulse:
+    """The activity's pulse with a memory: a heartbeat without a detail would erase how far the stream is.
+
+    Args:
+        progress: where the stream goes on.
+        source: the registered source, for the metrics.
+    """
+
+    def __init__(self, progress: DiskProgress, source: str) -> None:
+        self.progress = progress
+        self._pulse = activity_pulse()
+        meter = activity.metric_meter().with_additional_attributes(
+            {"source": source, "queue": activity.info().task_queue}
+        )
+        self._read = meter.create_counter("xms_stream_bytes_read", "Bytes of change maps read from sources", "By")
+        self._written = meter.create_counter("xms_stream_bytes_written", "Bytes of change maps put on volumes", "By")
+
+    def __call__(self, detail: Model | None = None) -> None:
+        """Heartbeat with the newest progress, and count what is new in it."""
+        if isinstance(detail, DiskProgress):
+            # A stream that has to begin again counts from there, and a counter cannot go back.
+            self._read.add(max(0, detail.bytes_read - self.progress.bytes_read))
+            self._written.add(max(0, detail.bytes_written - self.progress.bytes_written))
+            self.progress = detail
+        self._pulse(self.progress)
+
+
+def resumed_from(fresh: DiskProgress) -> DiskProgress:
+    """Where an earlier attempt at this order had got to, by its last heartbeat; else the beginning.
+
+    A detail that cannot be read (another version wrote it) costs a copy of what is there already, never a byte.
+    """
+    details = activity.info().heartbeat_details
+    if not details:
+        return fresh
+    try:
+        earlier = DiskProgress.model_validate(details[0])
+    except ValidationError:
+        activity.logger.warning("the last heartbeat cannot be read; the stream begins again")
+        return fresh
+    if earlier.disk_key != fresh.disk_key:
+        return fresh
+    return earlier.model_copy(update={"worker": fresh.worker, "rate": 0.0})

@@ -84,8 +84,11 @@ def _quota(call: Call) -> Json:
         "backup_gigabytes": (1000, 0),
     }
     for volume_type in call.cloud.volume_types.values():
-        sizes = [each.size for each in call.cloud.of_project(call.cloud.volumes, call.project) if
-                 each.volume_type is volume_type]
+        sizes = [
+            each.size
+            for each in call.cloud.of_project(call.cloud.volumes, call.project)
+            if each.volume_type is volume_type
+        ]
         limits |= {f"volumes_{volume_type.name}": (-1, len(sizes)), f"gigabytes_{volume_type.name}": (-1, sum(sizes))}
     if call.query.get("usage", "").lower() == "true":
         return {name: {"limit": limit, "in_use": used, "reserved": 0} for name, (limit, used) in limits.items()}

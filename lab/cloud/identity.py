@@ -79,7 +79,7 @@ def _time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-# --- version discovery of every service: not authenticated, and what the SDK looks at first -----------------------------
+# --- version discovery of every service: not authenticated, and what the SDK looks at first ---------------------------
 
 
 def _version(identifier: str, status: str, href: str, service: str = "") -> Json:

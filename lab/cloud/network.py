@@ -44,7 +44,9 @@ def _matches(row: Json, name: str, values: list[str]) -> bool:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             return text in (each.lower() if isinstance(value, bool) else each for each in values)
         case _:
-            raise Refused(400, f"Invalid input for operation: ['{name}'] is invalid attribute for filtering.", "HTTPBadRequest")
+            raise Refused(
+                400, f"Invalid input for operation: ['{name}'] is invalid attribute for filtering.", "HTTPBadRequest"
+            )
 
 
 def visible_networks(call: Call) -> dict[str, Network]:

@@ -1,4 +1,4 @@
-"""What the stand-in cloud consists of. All of it belongs to the server's event loop, which is the only one to change it."""
+"""What the stand-in cloud consists of. It belongs to the server's event loop: nobody else changes it, nothing locks."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class BlockDevice:
 
 @dataclass
 class Server:
-    """A server: a QEMU process over its volumes."""
+    """A server: a QEMU process over its volumes. `turn` is held by what changes its state, one thing at a time."""
 
     project_id: str
     user_id: str
@@ -218,6 +218,7 @@ class Server:
     task: str | None = "scheduling"
     fault: Json | None = None
     machine: Machine | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     id: str = field(default_factory=new_id)
     created: datetime = field(default_factory=now)
     updated: datetime = field(default_factory=now)
@@ -257,7 +258,9 @@ class Cloud:
 
     def project_named(self, name: str) -> Project:
         """The project of that name. Raises KeyError."""
-        return next((project for project in self.projects.values() if project.name == name), None) or self.projects[name]
+        return (
+            next((project for project in self.projects.values() if project.name == name), None) or self.projects[name]
+        )
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something in a while, on the server's loop."""

@@ -124,13 +124,9 @@ def reserve(cloud: Cloud, volume: Volume, server_id: str | None, mode: str = "rw
     return attachment
 
 
-def reserve_through_nova(cloud: Cloud, volume: Volume, server_id: str) -> Attachment:
-    """The same, with Cinder's refusal as Nova passes it on."""
-    try:
-        return reserve(cloud, volume, server_id)
-    except Refused as refused:
-        wrapped = f"{refused.text} (HTTP 400) (Request-ID: req-{uuid.uuid4()})"
-        raise Refused(400, f"Invalid input received: {wrapped}") from None
+def through_nova(text: str) -> str:
+    """Cinder's refusal as Nova passes it on."""
+    return f"Invalid input received: {text} (HTTP 400) (Request-ID: req-{uuid.uuid4()})"
 
 
 def connect(attachment: Attachment, connector: Json) -> None:

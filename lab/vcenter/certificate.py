@@ -20,6 +20,7 @@ def make(path: Path, hostnames: Sequence[str]) -> str:
     """Write a new key and certificate into one PEM file that only its owner may read.
 
     Args:
+        path: replaced when it exists.
         hostnames: names and IP addresses that the certificate is for; the first one is its subject.
 
     Returns:

@@ -14,7 +14,7 @@ EVERYTHING = "*"
 """The change id that asks for the allocated areas."""
 
 
-def query_changed_disk_areas(  # noqa: PLR0913 - the API's own parameters
+def query_changed_disk_areas(
     inventory: Inventory,
     switches: FaultSwitches,
     machine: VirtualMachine,
@@ -63,7 +63,7 @@ def _record_of(inventory: Inventory, machine: VirtualMachine, snapshot: Referenc
 
 
 def _page(areas: Sequence[tuple[int, int]], start: int, capacity: int, switches: FaultSwitches) -> Data:
-    """The window from `start`: it covers exactly what its areas tell, and reaches the capacity with the last of them."""
+    """The window from `start`: it covers what its areas tell, and reaches the capacity with the last of them."""
     kept = [
         (max(begin, start), begin + length) for begin, length in areas if begin + length > start and begin < capacity
     ]

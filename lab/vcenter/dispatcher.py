@@ -42,8 +42,8 @@ def answer(center: Center, body: bytes, *, action: str, cookie: str, address: st
         return Answer(500, soap.fault(fault, version))
     except Exception as error:
         logger.exception("a call broke the stand-in vCenter")
-        fault = vmodl.fault.SystemError(reason=str(error), msg=f"A general system error occurred: {error}")
-        return Answer(500, soap.fault(fault, version))
+        broken = vmodl.fault.SystemError(reason=str(error), msg=f"A general system error occurred: {error}")
+        return Answer(500, soap.fault(broken, version))
 
 
 def _invoke(call: Call, method: str, cookie: str) -> object:

@@ -16,7 +16,7 @@ def _machine(call: Call) -> VirtualMachine:
     return call.center.inventory.machine(call.target)
 
 
-def _start(  # noqa: PLR0913 - what a task's record shows
+def _start(
     call: Call, machine: VirtualMachine, kind: Kind, name: str, description: str, work: Callable[[], Data]
 ) -> Reference:
     return call.center.tasks.start(

@@ -16,7 +16,7 @@ class MachineProperties:
         host, pool, parent, datastores, networks: the objects around every VM.
     """
 
-    def __init__(  # noqa: PLR0913 - the places of a VM in the inventory
+    def __init__(
         self,
         *,
         host: Reference,

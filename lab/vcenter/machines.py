@@ -84,7 +84,7 @@ class VirtualMachine:
         return vim.vm.Snapshot(f"snapshot-{self.number}-{sequence}", None)
 
     def snapshots(self) -> list[SnapshotRecord]:
-        """The snapshots that exist, oldest first; those that somebody made on the host itself get vSphere-like names."""
+        """The snapshots that exist, oldest first; those that somebody made on the host itself get a name."""
         existing = self.machine.snapshots
         with self._lock:
             for sequence in existing:

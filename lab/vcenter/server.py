@@ -45,14 +45,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = _IDLE_CONNECTION
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's interface
+    def do_GET(self) -> None:
         """The list of API versions."""
         if self.path == "/sdk/vimServiceVersions.xml":
             self._send(HTTPStatus.OK, soap.service_versions())
         else:
             self._send(HTTPStatus.NOT_FOUND, b"")
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's interface
+    def do_POST(self) -> None:
         """A SOAP call, or the NFC door."""
         try:
             body = self._body()
@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's interface
         """One line a request, for those who debug; it holds neither bodies nor headers."""
-        logger.debug("%s " + format, self.client_address[0], *args)
+        logger.debug("%s: %s", self.client_address[0], format % args)
 
 
 class _Server(socketserver.ThreadingMixIn, HTTPServer):
@@ -162,7 +162,7 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
                     logger.debug("a connection was gone already: %s", error)
 
     def handle_error(self, _request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's interface
-        error = sys.exception() if sys.version_info >= (3, 11) else sys.exc_info()[1]
+        error = sys.exception()
         if isinstance(error, OSError):  # also ssl.SSLError: a client that went away, or does not trust us
             logger.debug("connection of %s ended: %s", client_address, error)
         else:
@@ -180,7 +180,7 @@ class VcenterServer:
         idle_limit: seconds after which a session without calls ends.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a setting of its own
+    def __init__(
         self,
         host: Host,
         *,

@@ -8,8 +8,8 @@ from typing import Final
 from lab.vcenter.calls import Call, Handler
 from lab.vcenter.center import service_content
 from lab.vcenter.properties import ObjectReader
-from lab.vcenter.vocabulary import Data, identity, not_found, now, vim
 from lab.vcenter.views import ContainerView
+from lab.vcenter.vocabulary import Data, identity, not_found, now, vim
 
 
 def _service_content(_call: Call) -> Data:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError, ParserCreate
@@ -35,9 +34,8 @@ class Request:
     result_kind: Kind
 
 
-@functools.cache
-def _methods(kind: Kind) -> dict[str, Any]:
-    return {info.wsdlName: info for info in kind._GetMethodList()}  # noqa: SLF001 - pyVmomi's official name
+def _method(kind: Kind, name: str) -> Any | None:  # noqa: ANN401 - pyVmomi's description of a method
+    return next((info for info in kind._GetMethodList() if info.wsdlName == name), None)  # noqa: SLF001 - pyVmomi's official name
 
 
 class _RequestParser(_WIRE.ExpatDeserializerNSHandlers):  # type: ignore[misc]  # its base is made at run time
@@ -119,7 +117,7 @@ class _RequestParser(_WIRE.ExpatDeserializerNSHandlers):  # type: ignore[misc]  
         if self.method == "Fetch":
             self.parameters, self.result_kind = {"prop": str}, object
             return
-        info = _methods(type(self.target)).get(self.method)
+        info = _method(type(self.target), self.method)
         if info is None:
             raise vmodl.fault.MethodNotFound(receiver=self.target, method=self.method, msg="The method is not known")
         self.parameters = {parameter.name: parameter.type for parameter in info.params}
@@ -142,7 +140,7 @@ def parse(body: bytes) -> Request:
 
 
 def negotiated_version(soap_action: str) -> str:
-    """pyVmomi's name of the API version that a SOAPAction header asks for; ours where it asks for one not known."""
+    """Return pyVmomi's name of the API version that a SOAPAction header asks for; ours where that is not known."""
     asked = soap_action.strip().strip('"').removeprefix("urn:")
     known: dict[str, str] = Support.versionMap
     return known.get(asked) or known[f"vim25/{VERSION}"]
@@ -155,18 +153,8 @@ def _names() -> dict[str, str]:
 
 
 def _envelope(inside: str) -> bytes:
-    text: str = "".join(
-        (
-            _WIRE.XML_HEADER,
-            "\n",
-            _WIRE.SOAP_ENVELOPE_START,
-            _WIRE.SOAP_BODY_START,
-            inside,
-            _WIRE.SOAP_BODY_END,
-            _WIRE.SOAP_ENVELOPE_END,
-        )
-    )
-    return text.encode()
+    start = f"{_WIRE.XML_HEADER}\n{_WIRE.SOAP_ENVELOPE_START}{_WIRE.SOAP_BODY_START}"
+    return f"{start}{inside}{_WIRE.SOAP_BODY_END}{_WIRE.SOAP_ENVELOPE_END}".encode()
 
 
 def result(method: str, value: Data, kind: Kind, version: str) -> bytes:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lab.vcenter.switches import FaultSwitches
-from lab.vcenter.vocabulary import Data, Kind, Reference, identity, now, vim, vmodl
+from lab.vcenter.vocabulary import Data, Reference, identity, now, vim, vmodl
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Tasks:
         self._stopping = threading.Event()
         self._sequence = 0
 
-    def start(  # noqa: PLR0913 - each of them is shown in the task's record
+    def start(
         self,
         work: Callable[[], Data],
         *,
@@ -163,8 +163,3 @@ class Tasks:
         old = [key for key, task in self._tasks.items() if task.completed_at and now() - task.completed_at > KEPT]
         for key in old:
             del self._tasks[key]
-
-
-def method_of(kind: Kind, name: str) -> Any:  # noqa: ANN401 - a pyVmomi method object
-    """pyVmomi's object of a method, which a task names as what it runs."""
-    return getattr(kind, name)

@@ -65,7 +65,7 @@ class Collector:
         return str(self.last_version)
 
 
-def wait_for_updates(  # noqa: PLR0913 - what ends a wait are four different things
+def wait_for_updates(
     collector: Collector,
     version: str | None,
     *,
@@ -77,6 +77,10 @@ def wait_for_updates(  # noqa: PLR0913 - what ends a wait are four different thi
     """Wait until something that is watched differs from what the client knows.
 
     Args:
+        collector: whose filters are watched.
+        version: the last one that the client was told; None or "" begins anew.
+        lookup: gives the properties of objects.
+        changed: notified when a task changes.
         ended: the fault to raise when the session or the server ended meanwhile.
         limit: seconds; 0 looks once; None is as long as vCenter's own policy allows.
 

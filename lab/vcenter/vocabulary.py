@@ -10,8 +10,9 @@ from pyVmomi import VmomiSupport
 
 # pyVmomi makes its classes at run time from tables; the published stubs describe a fraction of them, so that a type
 # checker would refuse correct code. Every one of them is therefore Any here, and pyVmomi itself checks each assignment.
-vim: Any = pyVmomi.vim
-vmodl: Any = pyVmomi.vmodl
+_pyvmomi: Any = pyVmomi
+vim: Any = _pyvmomi.vim
+vmodl: Any = _pyvmomi.vmodl
 Support: Any = VmomiSupport
 
 Reference: TypeAlias = Any

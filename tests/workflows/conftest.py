@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import shutil
-import sys
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,6 +12,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from lab.programs import find_program
 from tests.workflows.world import World
 from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
@@ -22,10 +21,7 @@ from xms.models import JobReport, JobStatus, MigrationSpec, Phase
 
 
 def program(name: str) -> str:
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    assert found is not None, f"{name} is neither in the venv nor on PATH"
-    return found
+    return str(find_program(name))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -70,9 +66,14 @@ class Job:
     async def kinds(self) -> list[str]:
         return [event.kind for event in (await self.handle.query(WarmMigrationWorkflow.events)).events]
 
-    async def reaches(self, phase: Phase, syncs: int = 0, seconds: float = 20.0) -> JobStatus:
-        import asyncio
+    async def tells(self, kind: str, seconds: float = 20.0) -> None:
+        for _ in range(int(seconds / 0.05)):
+            if kind in await self.kinds():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no event '{kind}' among {await self.kinds()}")
 
+    async def reaches(self, phase: Phase, syncs: int = 0, seconds: float = 20.0) -> JobStatus:
         for _ in range(int(seconds / 0.05)):
             status = await self.status()
             if status.phase is phase and status.sync_count >= syncs and status.sync is None:
@@ -82,14 +83,14 @@ class Job:
 
 
 @asynccontextmanager
-async def a_worker(client: Client, world: World) -> AsyncIterator[None]:
+async def a_worker(client: Client, world: World, cached: int = 100) -> AsyncIterator[None]:
     async with (
         Worker(
             client,
             task_queue=TASK_QUEUE,
             workflows=[WarmMigrationWorkflow],
             activities=world.activities(),
-            max_cached_workflows=0,
+            max_cached_workflows=cached,
         ),
         Worker(client, task_queue=DATA_QUEUE, activities=world.activities()),
     ):
@@ -98,10 +99,15 @@ async def a_worker(client: Client, world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def a_job(
-    client: Client, world: World, spec: MigrationSpec | None = None, carried: JobState | None = None
+    client: Client,
+    world: World,
+    spec: MigrationSpec | None = None,
+    *,
+    carried: JobState | None = None,
+    cached: int = 100,
 ) -> AsyncIterator[Job]:
     spec = spec or a_spec()
-    async with a_worker(client, world):
+    async with a_worker(client, world, cached):
         handle = await client.start_workflow(
             WarmMigrationWorkflow.run,
             args=[spec, carried],

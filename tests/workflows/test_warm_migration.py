@@ -19,7 +19,8 @@ async def test_a_job_goes_through_every_phase_and_ends_with_a_target_that_runs(c
     world = World()
     world.write(2000, 1)
     world.write(2001, 7)
-    async with a_job(client, world) as job:
+    # Without a cache every task replays the whole history, which a decision that is not deterministic does not survive.
+    async with a_job(client, world, cached=0) as job:
         ready = await job.reaches(Phase.READY)
         assert ready.bytes_full > 0
         assert world.replica_equals_source()
@@ -92,8 +93,7 @@ async def test_a_sync_that_fails_leaves_the_job_ready_with_the_error_and_no_snap
         world.write(2000, 5)
         world.fail["stream_disk"] = [failure("TransportFailed")]
         await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
-        while "sync failed" not in await job.kinds():
-            pass
+        await job.tells("sync failed")
         failed = await job.reaches(Phase.READY)
         assert failed.trouble is not None
         assert failed.trouble.kind == "TransportFailed"
@@ -157,8 +157,7 @@ async def test_a_cutover_that_fails_is_rolled_back_and_the_job_is_ready(
         await job.reaches(Phase.READY)
         world.fail[activity] = [failure("SourceFault")]
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
-        while "rolled back" not in await job.kinds():
-            pass
+        await job.tells("rolled back")
         status = await job.reaches(Phase.READY, syncs=1)
         assert status.cutover is not None
         assert status.cutover.steps[-1].name == step
@@ -167,9 +166,7 @@ async def test_a_cutover_that_fails_is_rolled_back_and_the_job_is_ready(
         assert not world.ports
         assert not world.snapshots
         assert not world.both_ran
-        await job.reaches(Phase.READY)
-        while not world.replica_equals_source():
-            await job.reaches(Phase.READY, syncs=1)
+        assert world.replica_equals_source()
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
         assert (await job.handle.result()).outcome == "completed"
 
@@ -187,8 +184,7 @@ async def test_a_source_is_not_powered_on_while_the_target_may_run(client: Clien
         with pytest.raises(WorkflowUpdateFailedError):
             await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
         await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
-        while "rolled back" not in await job.kinds():
-            pass
+        await job.tells("rolled back")
         await job.reaches(Phase.READY)
         assert world.power == "poweredOn"
         assert not world.both_ran

@@ -1,7 +1,7 @@
 """A source and a cloud of a few blocks each, behind the same activity names as the real ones.
 
-The copies are real: a snapshot freezes the blocks, a stream copies what its plan names, and a test compares the replica with the
-source at the end. `fail` makes the next calls of an activity fail, `calls` says what was called.
+The copies are real: a snapshot freezes the blocks, a stream copies what its plan names, and a test compares the
+replica with the source at the end. `fail` makes the next calls of an activity fail, `calls` says what was called.
 """
 
 from __future__ import annotations

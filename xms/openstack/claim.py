@@ -13,7 +13,7 @@ from xms.models import Model
 from xms.openstack import attachments, host_connection
 from xms.openstack.cloud import Cloud
 from xms.openstack.faults import translated
-from xms.openstack.lease import Lease, MetadataLease
+from xms.openstack.lease import Holder, Lease, MetadataLease
 from xms.pulse import Pulse, no_pulse
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,30 @@ def claim_volume(
             cloud.volumes.complete_attachment(attachment_id)
         lease.keep()
         yield Claim(volume_id, device.path, device.size, lease)
+
+
+@contextmanager
+def claim_volumes(
+    cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Holder, pulse: Pulse
+) -> Iterator[tuple[Claim, ...]]:
+    """Hold several volumes of a job, in the order given; the first ones are kept while the others are waited for.
+
+    Raises:
+        The same as `claim_volume`.
+    """
+    claims: list[Claim] = []
+    with ExitStack() as stack:
+        for volume_id in volume_ids:
+            claim = claim_volume(
+                cloud,
+                volume_id,
+                job_id=job_id,
+                worker=holder.worker,
+                lease_seconds=holder.lease_seconds,
+                pulse=keep_alive(tuple(claims), pulse),
+            )
+            claims.append(stack.enter_context(claim))
+        yield tuple(claims)
 
 
 def keep_alive(leases: Sequence[Lease | Claim], pulse: Pulse) -> Pulse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -40,6 +41,20 @@ CLOSE_MATCHES: Final = 5
 MIB: Final = 1 << 20
 
 
+@dataclass(frozen=True)
+class FoundVm:
+    """A VM of the inventory.
+
+    Attributes:
+        reference: the managed object.
+        path: inventory path, as govc writes it: "/dc/vm/folder/name".
+    """
+
+    reference: Any
+    name: str
+    path: str
+
+
 class Inventory:
     """The names and places of everything that is in the source, read at one moment."""
 
@@ -51,40 +66,36 @@ class Inventory:
         if self._datacenter is not None:
             self._refuse_unknown_datacenter(self._datacenter)
 
-    def virtual_machines(self) -> Iterator[tuple[Any, str]]:
-        """Every VM of the configured datacenter (or of all) with its inventory path: "/dc/vm/folder/name"."""
-        for thing, _ in self._found.values():
+    def virtual_machines(self) -> Iterator[FoundVm]:
+        """Every VM of the configured datacenter, or of all."""
+        for thing, properties in self._found.values():
             if isinstance(thing, vim.VirtualMachine):
                 places = list(self._places(thing))
                 if self._datacenter is None or self._datacenter in _datacenters(places):
-                    yield thing, "/" + "/".join(_name(properties) for _, properties in reversed(places))
+                    # In a path the separators within a name stay escaped, as vSphere has them.
+                    path = "/" + "/".join(found.get("name", "") for _, found in reversed(places))
+                    yield FoundVm(thing, name=_name(properties), path=path)
 
-    def find(self, wanted: str) -> tuple[Any, str]:
-        """The one VM with that name or inventory path, and its path.
+    def find(self, wanted: str) -> FoundVm:
+        """The one VM with that name or inventory path.
 
         Raises:
             VmNotFound: none has it, or more than one; the text lists what there is.
         """
-        known = {path: (vm, path) for vm, path in self.virtual_machines()}
-        if wanted in known:
-            return known[wanted]
-        same_name = [path for path in known if path.rpartition("/")[2] == wanted]
-        if len(same_name) == 1:
-            return known[same_name[0]]
-        if same_name:
+        known = list(self.virtual_machines())
+        found = [vm for vm in known if vm.path == wanted] or [vm for vm in known if vm.name == wanted]
+        if len(found) == 1:
+            return found[0]
+        if found:
             raise VmNotFound(
-                f"'{wanted}' is the name of {len(same_name)} VMs of {self._session.name}",
-                because="their paths are " + ", ".join(sorted(same_name)),
+                f"'{wanted}' is the name of {len(found)} VMs of {self._session.name}",
+                because="their paths are " + ", ".join(sorted(vm.path for vm in found)),
                 do="give the path of the one that is meant",
             )
-        names = sorted({path.rpartition("/")[2] for path in known} | (set(known) if "/" in wanted else set()))
+        names = sorted({vm.path if "/" in wanted else vm.name for vm in known})
         close = difflib.get_close_matches(wanted, names, n=CLOSE_MATCHES) or names[:CLOSE_MATCHES]
         because = f"it has {len(known)} VMs, among them {', '.join(close)}" if close else "the account sees no VM there"
         raise VmNotFound(f"{self._session.name} has no VM called '{wanted}'", because=because)
-
-    def path_of(self, vm: Any) -> str:  # noqa: ANN401 - pyVmomi's
-        """The inventory path of a VM; empty where the account does not see it."""
-        return next((path for other, path in self.virtual_machines() if other._moId == vm._moId), "")  # noqa: SLF001
 
     def _places(self, thing: Any) -> Iterator[tuple[Any, Properties]]:  # noqa: ANN401 - pyVmomi's
         """From the VM outwards. The root folder is in no view of itself, so paths begin below it, as govc's do."""
@@ -105,7 +116,7 @@ class Inventory:
 
 def list_vms(session: VsphereSession) -> list[VmDetails]:
     """Every VM of the source, by path; templates are none."""
-    paths = {vm._moId: path for vm, path in Inventory(session).virtual_machines()}  # noqa: SLF001
+    paths = {vm.reference._moId: vm.path for vm in Inventory(session).virtual_machines()}  # noqa: SLF001
     portgroups = _portgroups(session)
     machines = [
         _details(vm, properties, paths[vm._moId], portgroups)  # noqa: SLF001
@@ -121,11 +132,11 @@ def find_vm(session: VsphereSession, wanted: str) -> VmDetails:
     Raises:
         VmNotFound: none has it, or more than one; the text lists what there is.
     """
-    vm, path = Inventory(session).find(wanted)
-    properties = read(session, vm, LEAVES)
+    vm = Inventory(session).find(wanted)
+    properties = read(session, vm.reference, LEAVES)
     if properties.get("config.template"):
-        raise VmNotFound(f"{path} is a template", because="a template never runs, so nothing of it has to be kept warm")
-    return _details(vm, properties, path, _portgroups(session))
+        raise VmNotFound(f"{vm.path} is a template", because="a template never runs, so nothing has to be kept warm")
+    return _details(vm.reference, properties, vm.path, _portgroups(session))
 
 
 def virtual_disks(devices: list[Any]) -> list[Any]:

@@ -161,7 +161,7 @@ def _create(
     except vmodl.fault.ManagedObjectNotFound:
         raise
     except vmodl.MethodFault as fault:
-        if not quiesce:
+        if not quiesce or isinstance(fault, vim.fault.TaskInProgress):
             raise SnapshotFailed(
                 f"no snapshot of {order.vm} could be made",
                 because=fault_text(fault),

@@ -1,0 +1,31 @@
+# `make demo` runs the main job, `make test` passes the tests; both install what is missing first.
+.PHONY: help setup demo test check lint clean
+
+PYTHON := .venv/bin/python
+
+help:
+	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
+	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
+	@echo 'make check   the fast part of it (under 2 minutes)'
+	@echo 'make setup   only install what is missing'
+	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	@$(PYTHON) -m lab.demo
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+check: lint
+	$(PYTHON) -m pytest -q -m 'not slow'
+
+test: lint
+	$(PYTHON) -m pytest -q
+
+clean:
+	rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The conversion as a transaction."""

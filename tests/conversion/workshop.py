@@ -1,0 +1,96 @@
+"""A worker with two small volumes, and conversions on them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from xms.config import Config, ConversionConfig, TargetConfig, WorkerConfig
+from xms.conversion.transaction import Conversion
+from xms.models import Disk, Nic
+from xms.openstack.claim import Claim
+from xms.openstack.lease import Lease
+from xms.orders import Committed, Convert, Converted, VmOrder
+from xms.pulse import Pulse, no_pulse
+
+MIB = 1 << 20
+SIZE = 8 * MIB
+PROGRAM = Path(__file__).with_name("stand_in_virt_v2v.py")
+
+
+class Volume:
+    """A file for a volume, and its lease record."""
+
+    def __init__(self, path: Path, fill: int) -> None:
+        self.path = path
+        self.record = ""
+        path.write_bytes(bytes([fill]) * SIZE)
+
+    def read(self) -> str:
+        return self.record
+
+    def write(self, record: str) -> None:
+        self.record = record
+
+    def digest(self) -> str:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def claim(self, worker: str = "worker-1") -> Claim:
+        lease = Lease(self, volume=self.path.name, worker=worker, seconds=60)
+        lease.claim(no_pulse, rest=lambda _seconds, _pulse: None)
+        return Claim(self.path.name, str(self.path), SIZE, lease)
+
+
+class Workshop:
+    """One worker's data directory, and the two volumes of one job."""
+
+    def __init__(self, directory: Path, *, program: str = str(PROGRAM), timeout: float = 30) -> None:
+        self.directory = directory
+        self.volumes = (Volume(directory / "volume-a", 0x11), Volume(directory / "volume-b", 0x22))
+        self.config = Config(
+            worker=WorkerConfig(name="worker-1", data_dir=directory),
+            target=TargetConfig(cloud="none"),
+            conversion=ConversionConfig(program=program, timeout_seconds=timeout),
+        )
+        self.conversion = Conversion(self.config, "warm-a-b")
+        self.order = Convert(
+            vm=VmOrder(job_id="warm-a-b", source="a", moref="vm-1", vm="b"),
+            target_project="infra",
+            disks=(
+                Disk(key=2000, label="Hard disk 1", capacity=SIZE, volume_id="volume-a"),
+                Disk(key=2001, label="Hard disk 2", capacity=SIZE, volume_id="volume-b"),
+            ),
+            nics=(Nic(key=4000, label="Network adapter 1", mac="00:50:56:00:00:01", source_network="VM Network"),),
+            memory=512 * MIB,
+        )
+        self.virt_v2v()
+
+    def virt_v2v(self, **behaviour: Any) -> None:  # noqa: ANN401 - a JSON object
+        place = self.directory / "conversions"
+        place.mkdir(exist_ok=True)
+        (place / "behaviour.json").write_text(json.dumps(behaviour))
+
+    def convert(self, pulse: Pulse = no_pulse) -> Converted:
+        claims = [volume.claim() for volume in self.volumes]
+        try:
+            return self.conversion.convert(self.order, claims, "queue-1", pulse)
+        finally:
+            for claim in claims:
+                claim.lease.release()
+
+    def commit(self, pulse: Pulse = no_pulse) -> Committed:
+        claims = [volume.claim() for volume in self.volumes]
+        try:
+            return self.conversion.commit(claims, pulse)
+        finally:
+            for claim in claims:
+                claim.lease.release()
+
+    def digests(self) -> list[str]:
+        return [volume.digest() for volume in self.volumes]
+
+    @property
+    def overlays(self) -> list[Path]:
+        return sorted(self.directory.glob("conversions/warm-a-b/overlays/*.qcow2"))

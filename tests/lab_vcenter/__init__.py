@@ -1,0 +1,1 @@
+"""Tests of the stand-in vCenter, all driven by the real pyVmomi."""

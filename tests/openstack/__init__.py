@@ -1,0 +1,1 @@
+"""The target: cloud client, lease, claim."""

@@ -1,0 +1,95 @@
+"""A stand-in vCenter over a host in memory, and sessions with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lab.vcenter.certificate import make
+from lab.vcenter.server import VcenterServer
+from tests.vsphere.memory_host import MemoryHost, MemoryMachine, a_machine
+from xms.config import SourceConfig
+from xms.models import Model
+from xms.orders import VmOrder
+from xms.vsphere.session import VsphereSession, connect
+
+ADDRESS = "127.1"
+"""Loopback by a name that no client treats as one."""
+
+USER = "administrator@vsphere.local"
+
+
+@dataclass
+class AVcenter:
+    """The server with what is needed to reach it, and the machines behind it."""
+
+    server: VcenterServer
+    config: SourceConfig
+    machines: tuple[MemoryMachine, ...]
+    directory: Path
+
+    @property
+    def web(self) -> MemoryMachine:
+        return self.machines[0]
+
+    @property
+    def order(self) -> VmOrder:
+        return VmOrder(job_id="warm-lab-web", source="lab", moref="vm-101", vm="web")
+
+
+@dataclass
+class CountingPulse:
+    """A pulse that counts, and stops the work at its nth beat."""
+
+    stop_at: int | None = None
+    stop_with: type[Exception] = RuntimeError
+    beats: int = field(default=0)
+
+    def __call__(self, detail: Model | None = None) -> None:
+        del detail
+        self.beats += 1
+        if self.stop_at is not None and self.beats >= self.stop_at:
+            raise self.stop_with("told to stop")
+
+
+@pytest.fixture
+def pulse() -> CountingPulse:
+    return CountingPulse()
+
+
+@pytest.fixture
+def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
+    machines = (
+        a_machine("web", disks=2, networks=("VM Network", "Backup")),
+        a_machine("db/prod"),
+        a_machine("twin"),
+        a_machine("twin"),
+    )
+    machines[0].power_on()
+    thumbprint = make(tmp_path / "vcenter.pem", ["vcenter.lab"])
+    password_file = tmp_path / "password"
+    password_file.write_text("secret\n")
+    password_file.chmod(0o600)
+    server = VcenterServer(
+        MemoryHost(machines), address="127.0.0.1", port=0, certificate=tmp_path / "vcenter.pem", users={USER: "secret"}
+    )
+    server.start()
+    config = SourceConfig(
+        host=ADDRESS,
+        port=server.port,
+        username=USER,
+        password_file=password_file,
+        thumbprint=thumbprint,
+        timeout_seconds=20,
+    )
+    yield AVcenter(server=server, config=config, machines=machines, directory=tmp_path)
+    server.stop()
+
+
+@pytest.fixture
+def session(vcenter: AVcenter) -> Iterator[VsphereSession]:
+    with connect("lab", vcenter.config) as opened:
+        yield opened

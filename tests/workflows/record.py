@@ -1,0 +1,127 @@
+"""Records the histories that the replay tests run over: python -m tests.workflows.record
+
+Run it only when a change of the workflow is meant to break running jobs, or to add a shape; say so in the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+
+from tests.workflows.conftest import Job, a_job, a_spec, program
+from tests.workflows.world import World, failure
+from workflows.names import SEARCH_ATTRIBUTES
+from workflows.warm_migration import WarmMigrationWorkflow
+from xms.job import JobState
+from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+
+HISTORIES = Path(__file__).parent / "histories"
+
+
+async def straight(client: Client) -> Job:
+    """Full sync, two syncs, cutover."""
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world, a_spec("straight", cadence_seconds=1)) as job:
+        await job.reaches(Phase.READY, syncs=2)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
+async def commanded(client: Client) -> Job:
+    """Every verb, as updates and as signals, some of them refused."""
+    world = World()
+    async with a_job(client, world, a_spec("commanded")) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.pause, Pause(who="ann"))
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await job.reaches(Phase.READY, syncs=1)
+        await job.handle.signal("resume", Resume())
+        await job.handle.signal("retry", Retry())
+        await job.handle.execute_update(WarmMigrationWorkflow.set_cadence, SetCadence(cadence_seconds=3600))
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon(delete_volumes=True))
+        await job.handle.result()
+    return job
+
+
+async def troubled(client: Client) -> Job:
+    """Parked and retried, a sync that failed, a cutover rolled back, a lost conversion, completed."""
+    world = World()
+    world.fail["make_volume"] = [failure("QuotaExceeded", needs_person=True)]
+    async with a_job(client, world, a_spec("troubled")) as job:
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        await job.reaches(Phase.READY)
+        world.fail["stream_disk"] = [failure("TransportFailed")]
+        world.write(2000, 4)
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await job.tells("sync failed")
+        world.fail["see_running"] = [failure("BootFailed")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY)
+        world.fail["commit_conversion"] = [failure("ConversionLost")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+    return job
+
+
+async def cut_short(client: Client) -> Job:
+    """A full sync over two snapshots; the workflow is cancelled then."""
+    world = World(disks=1)
+    for block in range(20):
+        world.write(2000, block)
+    world.cut_short_after = 10 * (64 << 10)
+    async with a_job(client, world, a_spec("cut-short")) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.cancel()
+        await job.handle.result()
+    return job
+
+
+async def carried_over(client: Client) -> Job:
+    """A run that begins from another one's record, as after continue-as-new."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("first")) as job:
+        await job.reaches(Phase.READY)
+        record = JobState.model_validate((await job.status()).model_dump() | {"moref": "vm-101", "cadence_seconds": 1})
+        await job.handle.terminate()
+    async with a_job(client, world, a_spec("carried-over", cadence_seconds=1), carried=record) as job:
+        await job.reaches(Phase.READY, syncs=1)
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
+        await job.handle.result()
+    return job
+
+
+SHAPES: dict[str, Callable[[Client], Awaitable[Job]]] = {
+    "straight": straight,
+    "commanded": commanded,
+    "troubled": troubled,
+    "cut-short": cut_short,
+    "carried-over": carried_over,
+}
+
+
+async def record() -> None:
+    """Run every shape and write its history."""
+    HISTORIES.mkdir(exist_ok=True)
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=program("temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=list(SEARCH_ATTRIBUTES),
+        dev_server_log_level="error",
+    ) as environment:
+        for name, run in SHAPES.items():
+            job = await run(environment.client)
+            history = await job.handle.fetch_history()
+            (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())

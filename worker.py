@@ -1,0 +1,209 @@
+"""The worker process: runs the workflows and activities of warm migrations, until it is told to stop.
+
+One process serves both kinds of work, or one of them: control (workflows, vSphere and cloud calls; many can run at a
+time) and data (streams and conversions; few, and with the storage network). SIGTERM hands running streams over: they
+flush, tell how far they are, and another worker goes on exactly there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import structlog
+import typer
+from pydantic import ValidationError
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.conversion import ConversionActivities
+from activities.execution import ExplainedErrors
+from activities.logs import JobInLogs, configure_logging
+from activities.source import SourceActivities
+from activities.streaming import StreamingActivities
+from activities.target import TargetActivities
+from workflows.names import DATA_QUEUE, TASK_QUEUE, host_queue
+from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
+from workflows.warm_migration import WarmMigrationWorkflow
+from xms.client import connect, register_search_attributes, runtime_with_metrics
+from xms.config import Config, find_config, load_config
+from xms.errors import ConfigurationError, ProgramMissing, XmsError
+
+GRACE: Final = timedelta(seconds=30)
+"""How long a stopping worker waits for its activities: a stream needs one flush, a conversion is given up."""
+
+CONTROL_SLOTS: Final = 20
+
+DATA_PROGRAMS: Final = {
+    "qemu-img": "package qemu-utils",
+    "sh": "any shell",
+}
+
+WORKFLOWS: Final = [
+    WarmMigrationWorkflow,
+    ListSourcesWorkflow,
+    CheckSourceWorkflow,
+    ListVmsWorkflow,
+    CheckMigrationWorkflow,
+]
+
+Role = Literal["all", "control", "data"]
+
+log = structlog.get_logger("xms.worker")
+
+
+def check_programs(config: Config) -> None:
+    """See that everything which streams and conversions call is installed.
+
+    Raises:
+        ProgramMissing: the text names the program and where it comes from.
+    """
+    needed = {
+        config.transport.nbdkit: "package nbdkit",
+        "qemu-img": "package qemu-utils",
+        config.conversion.program: "package virt-v2v",
+    }
+    for program, origin in needed.items():
+        if shutil.which(program) is None:
+            raise ProgramMissing(
+                f"this worker needs the program '{program}' for streams and conversions",
+                because="it is not on PATH",
+                do=f"install it ({origin}), or start the worker with --role control",
+            )
+    try:
+        import nbd  # noqa: F401, PLC0415 - asked for here, so that a control worker can do without it
+    except ImportError as error:
+        raise ProgramMissing(
+            "this worker needs libnbd's Python binding for streams",
+            because=str(error),
+            do="install python3-libnbd and run `make setup`, or start the worker with --role control",
+        ) from None
+
+
+def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecutor) -> list[Worker]:
+    """The Temporal workers of this process for its role."""
+    shared: dict[str, Any] = {
+        "activity_executor": threads,
+        "graceful_shutdown_timeout": GRACE,
+        # A heartbeat carries a stream's checkpoint: it may be at most a second old, whatever the timeout is.
+        "max_heartbeat_throttle_interval": timedelta(seconds=1),
+        "default_heartbeat_throttle_interval": timedelta(seconds=1),
+        "interceptors": [ExplainedErrors(), JobInLogs()],
+    }
+    found = []
+    if role in {"all", "control"}:
+        source, target = SourceActivities(config), TargetActivities(config)
+        found.append(
+            Worker(
+                client,
+                task_queue=TASK_QUEUE,
+                workflows=WORKFLOWS,
+                activities=[*activities_of(source), *activities_of(target)],
+                max_concurrent_activities=CONTROL_SLOTS,
+                # Input that cannot be parsed ends a workflow with an error; else its task is tried again for ever.
+                workflow_failure_exception_types=[ValidationError],
+                **shared,
+            )
+        )
+    if role in {"all", "data"}:
+        streaming, conversion = StreamingActivities(config), ConversionActivities(config)
+        data = [*activities_of(streaming), *activities_of(conversion)]
+        slots = config.worker.streams + config.worker.conversions
+        found.append(Worker(client, task_queue=DATA_QUEUE, activities=data, max_concurrent_activities=slots, **shared))
+        own = host_queue(config.worker.name)
+        found.append(
+            Worker(client, task_queue=own, activities=activities_of(conversion), max_concurrent_activities=2, **shared)
+        )
+    return found
+
+
+def activities_of(provider: object) -> list[Any]:
+    """Every activity method of an object."""
+    methods = [getattr(provider, name) for name in dir(provider) if not name.startswith("_")]
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+async def serve(config: Config, role: Role) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        XmsError: Temporal cannot be reached, or the configuration or a program is missing.
+    """
+    if role in {"all", "data"}:
+        check_programs(config)
+        prepare_data_directory(config.worker.data_dir)
+    client = await connect(runtime=runtime_with_metrics(config.worker.metrics))
+    await register_search_attributes(client)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2
+    with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="activity") as threads:
+        async with AsyncExitStack() as running:
+            for worker in workers(client, config, role, threads):
+                await running.enter_async_context(worker)
+            log.info("worker is ready", worker=config.worker.name, role=role, sources=sorted(config.sources))
+            await stop.wait()
+            log.info("worker stops: running streams are handed over", seconds=GRACE.total_seconds())
+    log.info("worker has stopped")
+
+
+def prepare_data_directory(path: Path) -> None:
+    """Make the directory for overlays and logs, for this user alone.
+
+    Raises:
+        ConfigurationError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the worker cannot use worker.data_dir = {path}",
+            because=error.strerror or "",
+            do="make the directory, or name another one in the configuration",
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise ConfigurationError(f"the worker cannot write to worker.data_dir = {path}", do="give it to this user")
+
+
+def start(
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file; else $XMS_CONFIG and the usual places.")
+    ] = None,
+    role: Annotated[
+        str, typer.Option(help="all, control (workflows and API calls) or data (streams, conversions).")
+    ] = "all",
+) -> None:
+    """Run a worker of XMS until it is told to stop. Temporal is found by TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and so on."""
+    if role not in {"all", "control", "data"}:
+        raise ConfigurationError(f"--role {role} is unknown", because="allowed: all, control, data")
+    loaded = load_config(config or find_config())
+    configure_logging(loaded.worker.log_format)
+    asyncio.run(serve(loaded, role))  # type: ignore[arg-type]  # checked above
+
+
+def main() -> None:
+    """Entry point: errors become three lines on stderr and exit code 1 (2 for the configuration)."""
+    logging.getLogger().setLevel(logging.INFO)
+    try:
+        typer.run(start)
+    except XmsError as error:
+        lines = [f"error: {error.what}"]
+        lines += [f"  because {error.because}"] if error.because else []
+        lines += [f"  do: {error.do}"] if error.do else []
+        sys.stderr.write("\n".join(lines) + "\n")
+        sys.exit(2 if isinstance(error, ConfigurationError | ProgramMissing) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""An overlay over a volume: what is written goes into a file of its own until it is committed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from xms.change_map import ByteRanges
+from xms.conversion import programs
+from xms.errors import ConversionFailed, WriteFailed
+from xms.pulse import Pulse
+
+QUICK_SECONDS: Final = 120.0
+COMMIT_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A qcow2 file whose unwritten parts are those of the volume below it."""
+
+    path: Path
+
+    @classmethod
+    def over(cls, volume_path: str, path: Path, pulse: Pulse) -> Overlay:
+        """Make a new, empty overlay. The volume is only read through it.
+
+        Raises:
+            ConversionFailed: qemu-img could not make it.
+        """
+        overlay = cls(path)
+        path.unlink(missing_ok=True)
+        overlay._run("create", "-q", "-f", "qcow2", "-b", volume_path, "-F", "raw", str(path), pulse=pulse)
+        return overlay
+
+    def written(self, pulse: Pulse) -> ByteRanges:
+        """What differs from the volume, in whole clusters.
+
+        What was written, zeroed or trimmed, whatever it holds now.
+        """
+        answer = self._run("map", "--output=json", "-f", "qcow2", str(self.path), pulse=pulse)
+        return ByteRanges((entry["start"], entry["length"]) for entry in json.loads(answer) if entry["depth"] == 0)
+
+    def commit(self, volume_path: str, pulse: Pulse) -> None:
+        """Write what the overlay holds into the volume, and flush it.
+
+        The overlay stays as it is, so this may be repeated.
+
+        Args:
+            volume_path: where the volume is now; it may be another path than the one that the overlay was made over.
+            pulse: shown while it runs.
+
+        Raises:
+            WriteFailed: the volume did not take it; it is neither the replica nor the converted disk until it is
+            repeated.
+        """
+        try:
+            self._run("rebase", "-u", "-q", "-f", "qcow2", "-b", volume_path, "-F", "raw", str(self.path), pulse=pulse)
+            # -d keeps the overlay: emptying it would make a repetition after a crash depend on how far that came.
+            self._run("commit", "-q", "-d", "-f", "qcow2", str(self.path), pulse=pulse, timeout=COMMIT_SECONDS)
+        except ConversionFailed as error:
+            raise WriteFailed(
+                f"the conversion was not committed to {volume_path}",
+                because=error.because,
+                means="the volume holds part of it until the commit is repeated",
+            ) from error
+        descriptor = os.open(volume_path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise WriteFailed(
+                f"the conversion was not flushed to {volume_path}",
+                because=error.strerror or "",
+                means="the volume may lack part of it until the commit is repeated",
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def _run(self, verb: str, *arguments: str, pulse: Pulse, timeout: float = QUICK_SECONDS) -> str:
+        output = self.path.with_suffix(f".{verb}.out")
+        try:
+            status = programs.run(["qemu-img", verb, *arguments], output=output, pulse=pulse, timeout=timeout)
+            text = output.read_text(errors="replace")
+        except programs.TookTooLong:
+            raise ConversionFailed(
+                f"qemu-img {verb} of {self.path.name} did not end", because=f"it took longer than {timeout:.0f} s"
+            ) from None
+        finally:
+            output.unlink(missing_ok=True)
+        if status != 0:
+            raise ConversionFailed(f"qemu-img {verb} of {self.path.name} failed", because=text.strip())
+        return text

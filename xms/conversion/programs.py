@@ -1,0 +1,82 @@
+"""Programs that run for long: started so that they never outlive the work that needs them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from xms.errors import ProgramMissing
+from xms.pulse import Pulse
+
+LOOK_EVERY_SECONDS: Final = 0.5
+MERCY_SECONDS: Final = 10.0
+"""Time for a program to end on SIGTERM: libguestfs takes its appliance and its files with it."""
+
+# What a program needs of the worker's environment. The rest may hold credentials, which a verbose log would keep.
+PASSED_ON: Final = ("PATH", "HOME", "LD_LIBRARY_PATH")
+
+
+class TookTooLong(Exception):
+    """The program was ended because its time was over."""
+
+
+def run(
+    argv: Sequence[str], *, output: Path, pulse: Pulse, timeout: float, environment: Mapping[str, str] | None = None
+) -> int:
+    """Run a program to its end, both of its outputs into the file `output`, and give its exit status.
+
+    Its whole process group is ended when the pulse raises or `timeout` seconds are over, and by the kernel when this
+    worker is killed: a conversion that nobody waits for must not go on taking memory.
+
+    Returns:
+        The exit status; negative is the signal that ended it.
+
+    Raises:
+        ProgramMissing: there is no such program.
+        TookTooLong: after `timeout` seconds.
+    """
+    program, guard = shutil.which(argv[0]), shutil.which("setpriv")
+    for name, found in ((argv[0], program), ("setpriv", guard)):
+        if found is None:
+            raise ProgramMissing(f"the program {name} is missing", do="install it on this worker (see README)")
+    end = time.monotonic() + timeout
+    with output.open("wb") as file:
+        # setpriv becomes the program itself. The signal comes at the end of the thread that started it, which waits
+        # below.
+        process = subprocess.Popen(
+            [str(guard), "--pdeathsig", "KILL", str(program), *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={name: os.environ[name] for name in PASSED_ON if name in os.environ}
+            | {"LANG": "C.UTF-8"}
+            | dict(environment or {}),
+        )
+        try:
+            while True:
+                try:
+                    return process.wait(LOOK_EVERY_SECONDS)
+                except subprocess.TimeoutExpired:
+                    pulse()
+                    if time.monotonic() > end:
+                        raise TookTooLong from None
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(MERCY_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue

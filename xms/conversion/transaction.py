@@ -1,0 +1,196 @@
+"""The conversion of one job on this worker: its overlays, what is known of them, and the way into the volumes.
+
+A directory a job below the worker's data directory: the overlays, `record.json` and virt-v2v's log. Nothing reaches a
+volume before the commit, and a commit is refused when anybody had the volume since the overlay was made: an overlay
+fits only the bytes that it was made over. Whether anybody had it is told by the tokens of the claims (see
+`xms.openstack.lease`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, ValidationError
+
+from xms.config import Config
+from xms.conversion import virt_v2v
+from xms.conversion.guest_description import describe
+from xms.conversion.overlay import Overlay
+from xms.conversion.root_disk import root_disk
+from xms.errors import ConversionFailed, ConversionLost
+from xms.models import Model
+from xms.openstack.claim import Claim
+from xms.orders import Committed, Convert, Converted, DiskWritten
+from xms.pulse import Pulse
+
+RECORD: Final = "record.json"
+LOG: Final = "virt-v2v.log"
+OVERLAYS: Final = "overlays"
+
+
+class Record(Model):
+    """What a later activity has to know of a conversion that succeeded."""
+
+    tokens: dict[str, tuple[str, ...]] = Field(description="volume id -> the claims under which the overlay fits it")
+    bytes: int
+    committed: bool = False
+
+
+class Conversion:
+    """One job's conversion."""
+
+    def __init__(self, config: Config, job_id: str) -> None:
+        self._config = config
+        self._job_id = job_id
+        self._directory = config.worker.data_dir / "conversions" / job_id.replace("/", "-")
+
+    @property
+    def log(self) -> Path:
+        """virt-v2v's output; it outlives a failure and a roll-back."""
+        return self._directory / LOG
+
+    def convert(self, order: Convert, claims: Sequence[Claim], queue: str, pulse: Pulse) -> Converted:
+        """Convert the guest on new overlays over the claimed volumes, which are only read.
+
+        Args:
+            order: the guest; its disks are in the order of `claims`.
+            claims: one a disk.
+            queue: the task queue of this worker, where the commit has to come.
+            pulse: shown while it runs; it keeps the claims, too.
+
+        Raises:
+            ConversionFailed: virt-v2v could not; nothing was changed.
+            ProgramMissing: virt-v2v or qemu-img is not installed.
+        """
+        began = time.monotonic()
+        self.discard()
+        try:
+            (self._directory / OVERLAYS).mkdir(parents=True)
+            overlays = [Overlay.over(claim.path, self._overlay(claim.volume_id).path, pulse) for claim in claims]
+            description = self._directory / "guest.xml"
+            description.write_text(describe(order, [overlay.path for overlay in overlays]))
+            outcome = virt_v2v.run(
+                self._config.conversion,
+                description=description,
+                data_dir=self._config.worker.data_dir,
+                log=self.log,
+                vm=order.vm.vm,
+                pulse=pulse,
+            )
+            root = root_disk(
+                [claim.path for claim in claims],
+                root_device=outcome.root_device,
+                system_partitions=outcome.system_partitions,
+            )
+            ranges = [overlay.written(pulse) for overlay in overlays]
+        except OSError as error:
+            raise ConversionFailed(
+                f"{order.vm.vm} was not converted", because=str(error), means=virt_v2v.UNCHANGED
+            ) from error
+        for claim in claims:
+            claim.check()
+        self._write(
+            Record(
+                tokens={claim.volume_id: (claim.token,) for claim in claims},
+                bytes=sum(written.total for written in ranges),
+            )
+        )
+        return Converted(
+            written=tuple(
+                DiskWritten(disk_key=disk.key, ranges=written.encode(), bytes=written.total)
+                for disk, written in zip(order.disks, ranges, strict=True)
+            ),
+            worker_queue=queue,
+            root_disk_key=order.disks[root].key,
+            firmware=outcome.firmware,
+            machine=outcome.machine,
+            block_bus=outcome.block_bus,
+            net_bus=outcome.net_bus,
+            os_type=outcome.os_type,
+            seconds=time.monotonic() - began,
+        )
+
+    def committed(self) -> Committed | None:
+        """The commit that was finished earlier, or None.
+
+        Raises:
+            ConversionLost: this worker has no such conversion.
+        """
+        record = self._read()
+        return Committed(bytes=record.bytes) if record.committed else None
+
+    def commit(self, claims: Sequence[Claim], pulse: Pulse) -> Committed:
+        """Write the overlays into the claimed volumes and flush them; may be repeated after a crash at any moment.
+
+        Raises:
+            ConversionLost: the overlays are gone, or somebody had a volume since they were made.
+            WriteFailed: a volume did not take it; repeat it.
+            LeaseLost: a claim ran out meanwhile; repeat it.
+        """
+        record = self._read()
+        overlays = [self._overlay(claim.volume_id) for claim in claims]
+        for claim, overlay in zip(claims, overlays, strict=True):
+            if not overlay.path.exists():
+                raise self._lost(f"{overlay.path} is gone")
+            if claim.previous not in record.tokens.get(claim.volume_id, ()):
+                raise self._lost(f"somebody had volume {claim.volume_id} since the guest was converted")
+        # Before the first write: a repetition has to know that the holder before it was this one.
+        record = record.model_copy(
+            update={"tokens": {claim.volume_id: (*record.tokens[claim.volume_id], claim.token) for claim in claims}}
+        )
+        self._write(record)
+        for claim, overlay in zip(claims, overlays, strict=True):
+            claim.check()
+            overlay.commit(claim.path, pulse)
+        self._write(record.model_copy(update={"committed": True}))
+        self._remove_overlays()
+        return Committed(bytes=record.bytes)
+
+    def discard(self) -> None:
+        """Forget the conversion; only its log stays. None is a success."""
+        # The record first: without it nothing can be committed, however far the rest comes.
+        (self._directory / RECORD).unlink(missing_ok=True)
+        self._remove_overlays()
+
+    def _overlay(self, volume_id: str) -> Overlay:
+        return Overlay(self._directory / OVERLAYS / f"{volume_id}.qcow2")
+
+    def _remove_overlays(self) -> None:
+        if (self._directory / OVERLAYS).exists():
+            shutil.rmtree(self._directory / OVERLAYS)
+
+    def _read(self) -> Record:
+        try:
+            return Record.model_validate_json((self._directory / RECORD).read_text())
+        except FileNotFoundError:
+            raise self._lost("it has no record of it") from None
+        except ValidationError as error:
+            raise self._lost(f"its record cannot be read: {error.error_count()} errors") from error
+
+    def _write(self, record: Record) -> None:
+        """Replace the record so that after a crash there is the old one or the new one."""
+        path = self._directory / RECORD
+        draft = path.with_suffix(".new")
+        with draft.open("w") as file:
+            file.write(record.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _lost(self, because: str) -> ConversionLost:
+        return ConversionLost(
+            f"worker {self._config.worker.name} has no conversion of {self._job_id} to commit",
+            because=because,
+            means="nothing was written by this attempt",
+            do="nothing: the guest is converted again",
+        )

@@ -1,0 +1,226 @@
+"""Reads ranges of an export with many requests in flight, and knows below which offset nothing is outstanding."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import nbd
+import tenacity
+
+from xms.change_map import ByteRanges
+from xms.engine.connection import Connection, ExportError
+from xms.engine.extents import LARGEST_READ, Piece, pieces
+from xms.errors import TransportFailed
+
+SLOTS: Final = 16
+"""Reads in flight. They hide 2 ms of latency nearly as well as twice as many, and bound the memory to 16 MiB."""
+
+READ_TRIES: Final = 4
+"""A range that could not be read so often on as many connections is given up."""
+
+RECONNECT_SECONDS: Final = 5.0
+"""An export that takes no connection for so long is lost: its server or its snapshot is gone."""
+
+_NAP_SECONDS: Final = 0.1
+
+
+class Block(NamedTuple):
+    """Bytes of the source. They are valid until the next block is asked for."""
+
+    offset: int
+    length: int
+    data: memoryview | None
+    """None: the source reads as zeroes here."""
+
+
+@dataclass
+class _Request:
+    piece: Piece
+    view: memoryview
+    buffer: nbd.Buffer
+    failures: int = 0
+
+
+class Reader:
+    """An open export of the expected size.
+
+    A failed read, and a connection that breaks or falls silent, are mended by a new connection, a few times.
+
+    Args:
+        uri: NBD URI of the export.
+        capacity: bytes that the export has to have.
+        idle: called at least every 0.2 s during every wait; what it raises ends the reading and is passed on.
+
+    Raises:
+        TransportFailed: on entering or reading: the export cannot be opened, has another size, or is lost.
+    """
+
+    def __init__(self, uri: str, capacity: int, idle: Callable[[], None]) -> None:
+        self._uri = uri
+        self._capacity = capacity
+        self._idle = idle
+        self._connection: Connection | None = None
+        self._slots = [memoryview(mmap.mmap(-1, LARGEST_READ)) for _ in range(SLOTS)]
+        self._requests: dict[int, _Request] = {}
+        """by the number of their slot"""
+        self._cookies: dict[int, int] = {}
+        """the slots' numbers by the cookies of the present connection"""
+        self._asked_to = 0
+        self._handed_out: int | None = None
+
+    def __enter__(self) -> Self:
+        self._connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    @property
+    def finished_to(self) -> int:
+        """Every block below this offset was yielded, and the next one was asked for: its receiver is done with it."""
+        outstanding = [request.piece.offset for request in self._requests.values()]
+        if self._handed_out is not None:
+            outstanding.append(self._handed_out)
+        return min(outstanding, default=self._asked_to)
+
+    def blocks(self, ranges: ByteRanges, *, use_allocation: bool) -> Iterator[Block]:
+        """Yield all of `ranges` in blocks, roughly ascending.
+
+        Args:
+            ranges: what to read.
+            use_allocation: trust the source's allocation, and do not read what it says to be zero.
+
+        Raises:
+            TransportFailed: a range could not be read, or the export is lost.
+        """
+        ask = self._ask_status if use_allocation and self._open().tells_zeroes else None
+        following = pieces(ranges, ask)
+        exhausted = False
+        while not exhausted or self._requests:
+            while not exhausted and len(self._requests) < SLOTS:
+                piece = next(following, None)
+                if piece is None:
+                    exhausted = True
+                elif piece.is_zero:
+                    self._handed_out = piece.offset
+                    self._asked_to = piece.offset + piece.length
+                    yield Block(piece.offset, piece.length, None)
+                    self._handed_out = None
+                else:
+                    self._request(piece)
+            if self._requests:
+                yield self._next_arrived()
+                self._handed_out = None
+        self._asked_to = max(self._asked_to, ranges.end)
+
+    def _request(self, piece: Piece) -> None:
+        slot = next(number for number in range(SLOTS) if number not in self._requests)
+        view = self._slots[slot][: piece.length]
+        self._requests[slot] = _Request(piece, view, nbd.Buffer.from_buffer(view))
+        self._asked_to = piece.offset + piece.length
+        try:
+            self._start(slot)
+        except ExportError as error:
+            self._mend(self._requests[slot], error)
+
+    def _start(self, slot: int) -> None:
+        request = self._requests[slot]
+        self._cookies[self._open().start_read(request.buffer, request.piece.offset)] = slot
+
+    def _next_arrived(self) -> Block:
+        while True:
+            # A connection that breaks is blamed on the oldest request, so that the attempts are bounded.
+            blamed = min(self._requests.values(), key=lambda request: request.piece.offset)
+            try:
+                cookie = self._open().wait_completed()
+                slot = self._cookies[cookie]
+                blamed = self._requests[slot]
+                self._open().retire(cookie)
+            except ExportError as error:
+                self._mend(blamed, error)
+            else:
+                del self._cookies[cookie]
+                piece = blamed.piece
+                self._handed_out = piece.offset
+                del self._requests[slot]
+                return Block(piece.offset, piece.length, None if blamed.buffer.is_zero() else blamed.view)
+
+    def _ask_status(self, offset: int, length: int) -> list[int]:
+        failures = 0
+        while True:
+            try:
+                return self._open().block_status(offset, length)
+            except ExportError as error:
+                failures += 1
+                self._begin_again(offset, length, failures, error)
+
+    def _mend(self, request: _Request, error: ExportError) -> None:
+        request.failures += 1
+        self._begin_again(request.piece.offset, request.piece.length, request.failures, error)
+
+    def _begin_again(self, offset: int, length: int, failures: int, error: ExportError) -> None:
+        """Ask for everything that is outstanding once more, on a new connection."""
+        if failures >= READ_TRIES:
+            raise TransportFailed(
+                f"bytes {offset} to {offset + length - 1} of the source disk cannot be read",
+                because=str(error),
+                means="everything before the last checkpoint is on the volume",
+                do="nothing: another attempt goes on from there",
+            )
+        self._rest(_NAP_SECONDS * 2**failures)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Open the export, and ask for what an earlier connection left unanswered."""
+        attempts = tenacity.Retrying(
+            stop=tenacity.stop_after_delay(RECONNECT_SECONDS),
+            wait=tenacity.wait_exponential(_NAP_SECONDS, max=1),
+            retry=tenacity.retry_if_exception_type(ExportError),
+            sleep=self._rest,
+            reraise=True,
+        )
+        try:
+            attempts(self._connect_once)
+        except ExportError as error:
+            raise TransportFailed(
+                "the source disk's export takes no connection",
+                because=str(error),
+                means="everything before the last checkpoint is on the volume",
+                do="nothing: another attempt goes on from there",
+            ) from None
+
+    def _connect_once(self) -> None:
+        self._close()
+        self._connection = connection = Connection(self._uri, self._idle)
+        if connection.size != self._capacity:
+            raise TransportFailed(
+                "the export is not the disk that was planned for",
+                because=f"it has {connection.size} bytes, the snapshot's disk {self._capacity}",
+                means="nothing was written",
+            )
+        self._cookies.clear()
+        for slot in self._requests:
+            self._start(slot)
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise ExportError("the export is not open")
+        return self._connection
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._idle()
+            time.sleep(min(left, _NAP_SECONDS))

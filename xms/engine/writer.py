@@ -1,0 +1,264 @@
+"""Writes to a volume: bounded write-back, zeroes without data, and flushes that say so."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+from xms.engine.extents import LARGEST_READ
+from xms.engine.guard import Guard
+from xms.errors import VolumeBusy, VolumeTooSmall, WriteFailed
+
+WINDOW: Final = 8 << 20
+"""Bytes that may wait for the disk. Without a bound the page cache fills up first and the flush then takes
+minutes: three times slower in all, and without a checkpoint meanwhile."""
+
+LOCK_SECONDS: Final = 10.0
+"""udev looks into a block device for a moment, under a shared lock, whenever one appears."""
+
+_PUNCH_HOLE: Final = 0x02 | 0x01  # with KEEP_SIZE, see fallocate(2)
+_ZERO_RANGE: Final = 0x10 | 0x01
+_START_WRITING: Final = 2  # see sync_file_range(2)
+_WAIT_WRITTEN: Final = 1 | 2 | 4
+_NOT_OFFERED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL, errno.ESPIPE})
+"""How a file or device says that it knows no such call; everything else is a failure."""
+_ALIGNMENT: Final = 4096
+"""of O_DIRECT, and of zeroing a block device: a multiple of every logical sector size in use"""
+_NAP_SECONDS: Final = 0.1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+
+class Volume:
+    """A file or block device that is written in place: never created, never truncated, never made longer.
+
+    While it is open no other stream of this machine can have it, not even a forgotten one of the same worker.
+
+    Args:
+        path: the file or device.
+        capacity: bytes that it has to hold at least.
+        guard: checked before each and every write, flushes excepted.
+        idle: called during every wait; what it raises ends the wait and is passed on.
+
+    Raises:
+        VolumeTooSmall: it holds less than `capacity`.
+        VolumeBusy: another stream of this machine has it.
+        WriteFailed: it cannot be opened, or is neither a file nor a block device.
+    """
+
+    def __init__(self, path: str, capacity: int, guard: Guard, idle: Callable[[], None]) -> None:
+        self._path = path
+        self._guard = guard
+        self._idle = idle
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            self._fail("cannot be opened for writing", error)
+        try:
+            self._zeroing = [_PUNCH_HOLE, _ZERO_RANGE]
+            self._bounds_cache = True
+            self._waiting: deque[tuple[int, int]] = deque()
+            self._waiting_bytes = 0
+            self._check(capacity)
+            self._lock()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write all of `data` at `offset`; it is not flushed yet.
+
+        Raises:
+            WriteFailed: the volume refused it, or could not keep what was written shortly before.
+            LeaseLost: the guard said so.
+        """
+        written = 0
+        try:
+            while written < len(data):
+                self._guard.check()
+                written += os.pwrite(self._fd, data[written:], offset + written)
+        except OSError as error:
+            self._fail(f"refused bytes {offset} to {offset + len(data) - 1}", error)
+        if self._bounds_cache:
+            self._bound_cache(offset, len(data))
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Make `length` bytes at `offset` read as zeroes, without sending them where the volume can do that.
+
+        Raises:
+            WriteFailed: as `write`.
+        """
+        end = offset + length
+        inner_start, inner_end = offset, end
+        if self._is_device:
+            # A device zeroes whole sectors only; a file any range.
+            inner_start, inner_end = min(end, offset + -offset % _ALIGNMENT), end - end % _ALIGNMENT
+        if inner_start >= inner_end or not self._zero_by_itself(inner_start, inner_end - inner_start):
+            self._send_zeroes(offset, end)
+            return
+        self._send_zeroes(offset, inner_start)
+        self._send_zeroes(inner_end, end)
+
+    def flush(self) -> None:
+        """Put everything written so far where it outlives a power failure.
+
+        Raises:
+            WriteFailed: it did not work. The kernel may have dropped what was not written then, and tells it once only,
+                so flushing again would prove nothing: what was written since the last good flush has to be written
+                again.
+        """
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._fail("could not be flushed", error)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    @contextmanager
+    def reading_back(self) -> Iterator[Callable[[int, int], memoryview]]:
+        """Yield a function (offset, length <= 1 MiB) -> bytes that reads from the medium, not from the page cache.
+
+        Flush first. Where the volume does not take direct reads, its pages are dropped from the cache instead.
+
+        Raises:
+            WriteFailed: the volume cannot be read.
+        """
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        except OSError:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        window = memoryview(mmap.mmap(-1, LARGEST_READ + 2 * _ALIGNMENT))
+
+        def read(offset: int, length: int) -> memoryview:
+            start = offset - offset % _ALIGNMENT
+            end = offset + length
+            wanted = window[: end - start + -end % _ALIGNMENT]
+            try:
+                got = _fill(fd, wanted, start, end - start)
+            except OSError as error:
+                self._fail(f"does not give back bytes {offset} to {end - 1}", error)
+            return wanted[offset - start : got]
+
+        try:
+            yield read
+        finally:
+            os.close(fd)
+
+    def _check(self, capacity: int) -> None:
+        mode = os.fstat(self._fd).st_mode
+        self._is_device = stat.S_ISBLK(mode)
+        if not self._is_device and not stat.S_ISREG(mode):
+            raise WriteFailed(f"{self._path} is no volume", because="it is neither a file nor a block device")
+        size = os.lseek(self._fd, 0, os.SEEK_END)
+        if size < capacity:
+            raise VolumeTooSmall(
+                f"the volume at {self._path} is too small for the disk",
+                because=f"it holds {size} bytes, the disk {capacity}",
+                means="nothing was written",
+                do="extend the volume, then retry",
+            )
+
+    def _lock(self) -> None:
+        give_up_at = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise VolumeBusy(
+                        f"the volume at {self._path} is in use on this machine",
+                        because="another stream holds its lock",
+                        means="nothing was written",
+                        do="nothing: it is tried again",
+                    ) from None
+            else:
+                return
+            self._idle()
+            time.sleep(_NAP_SECONDS)
+
+    def _bound_cache(self, offset: int, length: int) -> None:
+        """Start writing these bytes now, and wait for the oldest ones where more than the window is under way."""
+        if not self._sync_range(offset, length, _START_WRITING):
+            self._bounds_cache = False
+            return
+        self._waiting.append((offset, length))
+        self._waiting_bytes += length
+        while self._waiting_bytes > WINDOW:
+            oldest, size = self._waiting.popleft()
+            self._waiting_bytes -= size
+            self._sync_range(oldest, size, _WAIT_WRITTEN)
+            os.posix_fadvise(self._fd, oldest, size, os.POSIX_FADV_DONTNEED)
+
+    def _sync_range(self, offset: int, length: int, how: int) -> bool:
+        """False where the call is not offered.
+
+        Its errors count: the kernel tells a lost write here INSTEAD of at the next flush, which would then succeed.
+        """
+        if not _libc.sync_file_range(self._fd, offset, length, how):
+            return True
+        number = ctypes.get_errno()
+        if number not in _NOT_OFFERED:
+            self._fail("could not keep what was written", OSError(number, os.strerror(number)))
+        return False
+
+    def _zero_by_itself(self, offset: int, length: int) -> bool:
+        while self._zeroing:
+            self._guard.check()
+            if not _libc.fallocate(self._fd, self._zeroing[0], offset, length):
+                return True
+            number = ctypes.get_errno()
+            if number == errno.EINTR:
+                continue
+            if number not in _NOT_OFFERED:
+                self._fail(f"refused zeroes at {offset}", OSError(number, os.strerror(number)))
+            del self._zeroing[0]
+        return False
+
+    def _send_zeroes(self, offset: int, end: int) -> None:
+        while offset < end:
+            size = min(end - offset, len(ZEROES))
+            self.write(offset, ZEROES[:size])
+            offset += size
+
+    def _fail(self, what: str, error: OSError) -> NoReturn:
+        raise WriteFailed(
+            f"the volume at {self._path} {what}",
+            because=error.strerror or str(error),
+            means="what was flushed before counts, nothing else",
+            do="nothing, unless it goes on: then look at the storage behind the volume",
+        ) from error
+
+
+ZEROES: Final = memoryview(bytes(LARGEST_READ))
+
+
+def _fill(fd: int, window: memoryview, offset: int, needed: int) -> int:
+    """Read until at least `needed` bytes are there, or the file ends; returns min(needed, bytes read)."""
+    got = 0
+    while got < needed:
+        size = os.preadv(fd, [window[got:]], offset + got)
+        if not size:
+            break
+        got += size
+    return min(got, needed)
