@@ -1,0 +1,1 @@
+"""The command line `xms`: one module a noun, and what they share."""

@@ -76,6 +76,37 @@ class ProgramMissing(NeedsPerson):
     """A program that this worker needs is not installed."""
 
 
+# --- Temporal, and the jobs in it -------------------------------------------------------------------------------------
+
+
+class TemporalUnreachable(XmsError):
+    """The Temporal server did not answer, or does not serve the namespace."""
+
+
+class TemporalRefusedLogin(NeedsPerson):
+    """The Temporal server does not accept the client's key or certificate, or the key has no right to the namespace."""
+
+
+class NoWorker(XmsError):
+    """Temporal answers, but no worker takes the work up; the command or question stays without an answer."""
+
+
+class JobNotFound(Refused):
+    """There is no job of that id, or Temporal has forgotten it after its retention time."""
+
+
+class JobFinished(Refused):
+    """The job has ended; nothing can be ordered from it any more."""
+
+
+class WaitedTooLong(XmsError):
+    """What somebody waited for did not come in the time that they gave; the job itself goes on."""
+
+
+class OperationFailed(XmsError):
+    """A worker or the Temporal server failed in a way that has no class of its own here."""
+
+
 # --- the source -------------------------------------------------------------------------------------------------------
 
 

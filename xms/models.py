@@ -216,6 +216,14 @@ class DiskProgress(Model):
     worker: str = ""
 
 
+class Attempt(Model):
+    """A call to the source or the target that failed and is tried again."""
+
+    call: str = Field(description="name of the activity, for example take_snapshot")
+    number: int = Field(description="of the try that runs or comes next; the first is 1")
+    because: str = Field(default="", description="what the last try failed with")
+
+
 class SyncRecord(Model):
     """A sync that runs."""
 
@@ -249,6 +257,7 @@ class JobStatus(Model):
     last_rate: float = Field(default=0.0, description="bytes a second, of the last sync's streams")
     sync: SyncRecord | None = None
     progress: tuple[DiskProgress, ...] = Field(default=(), description="running streams; added by the client")
+    attempts: tuple[Attempt, ...] = Field(default=(), description="calls that are tried again; added by the client")
     trouble: Trouble | None = None
     cutover: Cutover | None = None
 

@@ -1,1 +1,1 @@
-"""A stand-in OpenStack: Keystone, Cinder, Nova, Neutron and Glance as far as the product calls them, servers on QEMU."""
+"""A stand-in OpenStack: Keystone, Cinder, Nova, Neutron and Glance as far as the product calls them."""

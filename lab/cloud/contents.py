@@ -19,7 +19,7 @@ SHARED_NETWORK = ("provider-net", "provider-subnet", "10.78.0.0/24")
 
 
 def new_cloud(directory: Path, accelerator: str) -> Cloud:
-    """A cloud with two projects of one member, each with its own networks, and a network that only the provider owns."""
+    """A cloud with two projects of one member, each with its own networks, and a shared one that the provider owns."""
     cloud = Cloud(directory, accelerator)
     for name in (*PROJECTS, PROVIDER):
         project = Project(id=uuid.uuid4().hex, name=name)

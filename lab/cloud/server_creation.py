@@ -125,12 +125,13 @@ def _check_network(call: Call, wish: NetworkWish) -> None:
 def _networks(call: Call, wish: ServerWish) -> list[NetworkWish]:
     if wish.networks is None and call.microversion >= (2, 37):
         raise Refused(400, "Invalid input for field/attribute server. 'networks' is a required property")
-    if wish.networks in {None, "auto"} if not isinstance(wish.networks, list) else False:
+    if wish.networks is None or wish.networks == "auto":
         raise Refused(409, "Multiple possible networks found, use a Network ID to be more specific.")
-    networks = wish.networks if isinstance(wish.networks, list) else []
-    for network in networks:
+    if wish.networks == "none":
+        return []
+    for network in wish.networks:
         _check_network(call, network)
-    return networks
+    return wish.networks
 
 
 def _port(call: Call, wish: NetworkWish) -> Port:

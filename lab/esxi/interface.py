@@ -48,6 +48,7 @@ class MachineSpec:
     Attributes:
         memory: bytes.
         guest: False for a machine without a guest: its disks alone, in a QEMU without CPU, written by `Machine.write`.
+        plays_tools: without a guest only: the lab plays a guest with tools, which shuts down at once when asked.
     """
 
     name: str
@@ -58,6 +59,7 @@ class MachineSpec:
     guest_id: str = "debian12_64Guest"
     firmware: Literal["bios", "efi"] = "bios"
     guest: bool = True
+    plays_tools: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ class Machine(Protocol):
         """Read-only NBD export of a disk of a snapshot, with base:allocation; made at the first call."""
 
     def write(self, disk_key: int, offset: int, data: bytes) -> None:
-        """Write to the live disk of a machine without a guest, as its guest would; tracked like a guest's writes."""
+        """Write to the live disk of a machine without a guest, as its guest would; tracked like a guest's writes.
+
+        Raises PowerStateError when the machine is off: nothing writes then.
+        """
 
 
 class Host(Protocol):

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from lab.vcenter.center import Center
+from lab.vcenter.center import SERVICE, Center
 from lab.vcenter.sessions import Session
-from lab.vcenter.vocabulary import Data, Reference
+from lab.vcenter.vocabulary import Data, Reference, identity
 
 OPEN_TO_ALL = frozenset({"RetrieveServiceContent", "Login"})
 """Methods that need no session."""
+
+
+def is_open_to_all(method: str, target: Reference, arguments: dict[str, Data]) -> bool:
+    """Whether a call needs no session: what a client has to know to log in is told to everybody."""
+    content = method == "Fetch" and identity(target) == identity(SERVICE) and arguments.get("prop") == "content"
+    return content or method in OPEN_TO_ALL
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.esxi.interface import UnknownChangeIdError
+from lab.esxi.interface import PowerStateError, UnknownChangeIdError
 from lab.vcenter.inventory import Inventory
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
 from lab.vcenter.switches import FaultSwitches
@@ -32,6 +32,20 @@ def query_changed_disk_areas(
         vim.fault.FileFault: change tracking is not in effect, `*` is refused, or a running VM's live disk is asked for.
     """
     record = _record_of(inventory, machine, snapshot)
+    with machine.holding(record):
+        areas, capacity = _areas(switches, machine, record, device_key, start_offset, change_id)
+    return _page(areas, start_offset, capacity, switches)
+
+
+def _areas(
+    switches: FaultSwitches,
+    machine: VirtualMachine,
+    record: SnapshotRecord | None,
+    device_key: int,
+    start_offset: int,
+    change_id: str,
+) -> tuple[Sequence[tuple[int, int]], int]:
+    """All areas, and the capacity of the disk as it was."""
     disk = machine.disk(device_key)
     if disk is None:
         raise invalid_argument("deviceKey")
@@ -47,10 +61,11 @@ def query_changed_disk_areas(
     if change_id == EVERYTHING and switches.refuse_allocated_map:
         raise _file_fault(file)
     try:
-        areas = machine.machine.changed_areas(device_key, change_id, sequence)
+        return machine.machine.changed_areas(device_key, change_id, sequence), capacity
     except UnknownChangeIdError:
         raise invalid_argument("changeId") from None
-    return _page(areas, start_offset, capacity, switches)
+    except PowerStateError:
+        raise _file_fault(file) from None  # it was started just now
 
 
 def _record_of(inventory: Inventory, machine: VirtualMachine, snapshot: Reference | None) -> SnapshotRecord | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.vcenter import collector_methods, machine_methods, service_methods, soap
-from lab.vcenter.calls import OPEN_TO_ALL, Call, Handler
+from lab.vcenter.calls import Call, Handler, is_open_to_all
 from lab.vcenter.center import Center
 from lab.vcenter.vocabulary import not_found, vmodl
 
@@ -50,7 +50,7 @@ def _invoke(call: Call, method: str, cookie: str) -> object:
     handler = _METHODS.get(method)
     if handler is None:
         raise vmodl.fault.MethodNotFound(receiver=call.target, method=method, msg=f"{method} is not in the stand-in")
-    if method in OPEN_TO_ALL:
+    if is_open_to_all(method, call.target, call.arguments):
         return handler(call)
     call.session = call.center.sessions.begin_call(cookie, call.target)
     try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from lab.esxi.interface import DiskSpec, Machine
 from lab.vcenter import hardware
-from lab.vcenter.vocabulary import Data, Reference, now, vim, vmodl
+from lab.vcenter.vocabulary import Data, Reference, not_found, now, vim, vmodl
 
 SNAPSHOT_LIMIT: Final = 32
 """The longest chain that vSphere makes."""
@@ -64,6 +65,7 @@ class VirtualMachine:
         self._records: dict[int, SnapshotRecord] = {}
         self._creating = False
         self._lock = threading.Lock()
+        self._removal = threading.RLock()
         self._made_at = now()
 
     @property
@@ -121,10 +123,23 @@ class VirtualMachine:
     def remove_snapshots(self, sequences: Sequence[int]) -> None:
         """Remove snapshots, the youngest first."""
         for sequence in sorted(sequences, reverse=True):
-            if sequence in self.machine.snapshots:
-                self.machine.remove_snapshot(sequence)
+            with self._removal:
+                if sequence in self.machine.snapshots:
+                    self.machine.remove_snapshot(sequence)
             with self._lock:
                 self._records.pop(sequence, None)
+
+    @contextmanager
+    def holding(self, record: SnapshotRecord | None) -> Iterator[None]:
+        """Keep a snapshot from being removed while it is read; without one there is nothing to keep.
+
+        Raises:
+            vmodl.fault.ManagedObjectNotFound: it was removed before.
+        """
+        with self._removal:
+            if record is not None and record.sequence not in self.machine.snapshots:
+                raise not_found(self.snapshot_reference(record.sequence))
+            yield
 
     def snapshot_info(self) -> Data | None:
         """The VM's property `snapshot`: unset without any, else one chain, since nothing here reverts."""
@@ -176,7 +191,15 @@ class VirtualMachine:
         return hardware.chain_of(disk.datastore_path, below)[0]
 
     def config(self, record: SnapshotRecord | None = None) -> Data:
-        """The property `config` of the VM, or of one of its snapshots."""
+        """The property `config` of the VM, or of one of its snapshots.
+
+        Raises:
+            vmodl.fault.ManagedObjectNotFound: the snapshot was removed meanwhile.
+        """
+        with self.holding(record):
+            return self._config(record)
+
+    def _config(self, record: SnapshotRecord | None) -> Data:
         spec = self.machine.spec
         sequences = [one for one in self.machine.snapshots if record is None or one < record.sequence]
         disks = [

@@ -47,16 +47,21 @@ def lease(center: Center, body: bytes) -> Lease:
     if not center.sessions.accepts(wanted.user, wanted.password):
         return _refused(HTTPStatus.UNAUTHORIZED, "the user name or the password is wrong")
     try:
-        machine = center.inventory.machine(vim.VirtualMachine(wanted.vm, None))
-        owner, record = center.inventory.snapshot(vim.vm.Snapshot(wanted.snapshot, None))
+        return _find(center, wanted)
     except vmodl.fault.ManagedObjectNotFound as fault:
         return _refused(HTTPStatus.NOT_FOUND, fault.msg)
+
+
+def _find(center: Center, wanted: _Wanted) -> Lease:
+    machine = center.inventory.machine(vim.VirtualMachine(wanted.vm, None))
+    owner, record = center.inventory.snapshot(vim.vm.Snapshot(wanted.snapshot, None))
     if owner is not machine:
         return _refused(HTTPStatus.NOT_FOUND, f"{wanted.snapshot} is not a snapshot of {wanted.vm}")
-    for disk in machine.machine.spec.disks:
-        if machine.disk_file(disk, record.sequence) == wanted.file:
-            export = machine.machine.export(disk.key, record.sequence)
-            return Lease(HTTPStatus.OK, {"socket": str(export.socket), "export": export.name})
+    with machine.holding(record):
+        for disk in machine.machine.spec.disks:
+            if machine.disk_file(disk, record.sequence) == wanted.file:
+                export = machine.machine.export(disk.key, record.sequence)
+                return Lease(HTTPStatus.OK, {"socket": str(export.socket), "export": export.name})
     return _refused(HTTPStatus.NOT_FOUND, f"{wanted.file} is no disk of {wanted.snapshot}")
 
 

@@ -78,9 +78,10 @@ def _values(reference: Reference, wanted: Sequence[Data], lookup: Lookup) -> dic
     # The most derived of the fitting types speaks for the object.
     spec = max(fitting, key=lambda one: len(one.type.__mro__))
     reader = ObjectReader(type(reference), properties)
-    if spec.all:
-        return reader.read_all()
-    values = {path: reader.read(path) for path in spec.pathSet}
+    try:
+        values = reader.read_all() if spec.all else {path: reader.read(path) for path in spec.pathSet}
+    except vmodl.fault.ManagedObjectNotFound:
+        return None
     return {path: value for path, value in values.items() if value is not None}
 
 

@@ -157,7 +157,8 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
         with self._lock:
             for connection in self._connections:
                 try:
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # Below TLS: SSLSocket.shutdown takes the TLS object away from the thread that reads with it.
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
                 except OSError as error:
                     logger.debug("a connection was gone already: %s", error)
 
@@ -194,7 +195,7 @@ class VcenterServer:
         context.load_cert_chain(certificate)
         self._center = Center(host, users, idle_limit=idle_limit)
         self._server = _Server((address, port), context, self._center)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="vcenter")
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="vcenter")
 
     @property
     def port(self) -> int:

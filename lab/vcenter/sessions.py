@@ -135,8 +135,6 @@ class Sessions:
     def _end(self, session: Session) -> None:
         self._sessions.pop(session.key, None)
         session.ended = True
-        session.views.clear()
-        session.unread.clear()
 
 
 def not_authenticated(object_called: Reference) -> Exception:

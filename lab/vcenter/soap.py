@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 from xml.parsers.expat import ExpatError, ParserCreate
 
@@ -146,10 +147,17 @@ def negotiated_version(soap_action: str) -> str:
     return known.get(asked) or known[f"vim25/{VERSION}"]
 
 
-def _names() -> dict[str, str]:
-    names: dict[str, str] = dict(_WIRE.SOAP_NSMAP)
-    names[NAMESPACE] = ""
-    return names
+class _Serializer(_WIRE.SoapSerializer):  # type: ignore[misc]  # its base is made at run time
+    """Serializes as vCenter does: pyVmomi is a client and never had to name a reference's type in an answer."""
+
+    def __init__(self, version: str) -> None:
+        self.text = StringIO()
+        super().__init__(self.text, version, {**_WIRE.SOAP_NSMAP, NAMESPACE: ""})
+
+    def _QName(self, kind: Kind, namespace: str) -> tuple[str, str]:  # noqa: N802 - pyVmomi's interface
+        declaration, name = super()._QName(kind, namespace)
+        # pyVmomi reads "ManagedObject" as well; every other client knows only the name that the schema has.
+        return declaration, f"{name}Reference" if kind is Support.ManagedObject else name
 
 
 def _envelope(inside: str) -> bytes:
@@ -162,7 +170,9 @@ def result(method: str, value: Data, kind: Kind, version: str) -> bytes:
     inside = ""
     if value is not None and not (isinstance(value, list) and not value):
         field = Support.Object(name="returnval", type=kind, version=version, flags=0)
-        inside = _WIRE.SerializeToStr(value, field, version, _names())
+        serializer = _Serializer(version)
+        serializer.Serialize(value, field)
+        inside = serializer.text.getvalue()
     return _envelope(f'<{method}Response xmlns="{NAMESPACE}">{inside}</{method}Response>')
 
 
@@ -170,7 +180,9 @@ def fault(error: Exception, version: str) -> bytes:
     """The response of a call that ended with a fault of the API."""
     problem: Any = error
     field = Support.Object(name=f"{problem._wsdlName}Fault", type=object, version=version, flags=0)  # noqa: SLF001 - pyVmomi's official name
-    detail = _WIRE.SerializeFaultDetail(problem, field, version, _names())
+    serializer = _Serializer(version)
+    serializer.SerializeFaultDetail(problem, field)
+    detail = serializer.text.getvalue()
     text = _WIRE.XmlEscape(problem.msg or "")
     return _envelope(
         "<soapenv:Fault><faultcode>ServerFaultCode</faultcode>"
@@ -180,8 +192,10 @@ def fault(error: Exception, version: str) -> bytes:
 
 def fingerprint(value: Data) -> str:
     """A text that is equal for equal values: pyVmomi's data objects cannot be compared."""
-    text: str = _WIRE.SerializeToStr(value, None, Support.versionMap[f"vim25/{VERSION}"], _names())
-    return text
+    version = Support.versionMap[f"vim25/{VERSION}"]
+    serializer = _Serializer(version)
+    serializer.Serialize(value, Support.Object(name="value", type=object, version=version, flags=0))
+    return serializer.text.getvalue()
 
 
 def service_versions() -> bytes:

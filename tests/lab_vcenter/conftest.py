@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lab.vcenter import certificate
 from lab.vcenter.server import VcenterServer
-from tests.lab_vcenter.client import USERS, connected, vm_named
+from tests.lab_vcenter.client import USERS, Remote, connected, vm_named
 from tests.lab_vcenter.memory_host import MemoryHost, MemoryMachine, a_machine
 
 
@@ -38,16 +37,16 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def service(lab: Lab) -> Iterator[Any]:
+def service(lab: Lab) -> Iterator[Remote]:
     with connected(lab.server.port, lab.certificate) as client:
         yield client
 
 
 @pytest.fixture
-def web(service: Any) -> Any:
+def web(service: Remote) -> Remote:
     return vm_named(service, "web01")
 
 
 @pytest.fixture
-def database(service: Any) -> Any:
+def database(service: Remote) -> Remote:
     return vm_named(service, "db01")

@@ -62,7 +62,7 @@ class MemoryMachine:
         self.disks = {disk.key: MemoryDisk(bytearray(capacity)) for disk in spec.disks}
         self.frozen: dict[int, dict[int, FrozenDisk]] = {}
         self.last_sequence = 0
-        self.before_snapshot: threading.Event | None = None
+        self.may_finish_snapshot: threading.Event | None = None
 
     @property
     def power_state(self) -> PowerState:
@@ -114,12 +114,12 @@ class MemoryMachine:
             disk.epoch = disk.epoch or Epoch()
 
     def create_snapshot(self) -> int:
-        if self.before_snapshot is not None and not self.before_snapshot.wait(10):
-            raise TimeoutError
         if self.configured:
             self._take_effect()
         self.last_sequence += 1
         self.frozen[self.last_sequence] = {key: self._freeze(disk) for key, disk in self.disks.items()}
+        if self.may_finish_snapshot is not None and not self.may_finish_snapshot.wait(10):
+            raise TimeoutError
         return self.last_sequence
 
     def _freeze(self, disk: MemoryDisk) -> FrozenDisk:

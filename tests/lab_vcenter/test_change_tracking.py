@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.lab_vcenter.client import (
+    Remote,
     areas,
     change_id_of,
     disks_of,
@@ -24,12 +23,12 @@ CAPACITY = 1 << 20
 
 
 @pytest.fixture
-def tracked(web: Any) -> Any:
+def tracked(web: Remote) -> Remote:
     turn_tracking(web, on=True)
     return web
 
 
-def test_a_running_vm_is_tracked_only_after_a_stun(lab: Lab, web: Any) -> None:
+def test_a_running_vm_is_tracked_only_after_a_stun(lab: Lab, web: Remote) -> None:
     lab.web.power_on()
     turn_tracking(web, on=True)
     assert web.config.changeTrackingEnabled
@@ -39,11 +38,11 @@ def test_a_running_vm_is_tracked_only_after_a_stun(lab: Lab, web: Any) -> None:
     assert disks_of(web.config)[2000].backing.changeId
 
 
-def test_a_vm_that_is_off_is_tracked_at_once(tracked: Any) -> None:
+def test_a_vm_that_is_off_is_tracked_at_once(tracked: Remote) -> None:
     assert disks_of(tracked.config)[2000].backing.changeId
 
 
-def test_every_disk_of_a_snapshot_has_its_own_change_id(database: Any) -> None:
+def test_every_disk_of_a_snapshot_has_its_own_change_id(database: Remote) -> None:
     turn_tracking(database, on=True)
     snapshot = snapshot_of(database)
     first, second = change_id_of(snapshot, 2000), change_id_of(snapshot, 2001)
@@ -52,7 +51,7 @@ def test_every_disk_of_a_snapshot_has_its_own_change_id(database: Any) -> None:
     assert first != second
 
 
-def test_a_delta_is_what_was_written_between_two_snapshots(lab: Lab, tracked: Any) -> None:
+def test_a_delta_is_what_was_written_between_two_snapshots(lab: Lab, tracked: Remote) -> None:
     lab.web.write(2000, 0, b"before")
     first = snapshot_of(tracked, "first")
     since = change_id_of(first)
@@ -63,17 +62,17 @@ def test_a_delta_is_what_was_written_between_two_snapshots(lab: Lab, tracked: An
     assert areas(tracked, second, since) == [(5 * GRAIN, GRAIN)]
 
 
-def test_a_star_gives_the_allocated_areas(lab: Lab, tracked: Any) -> None:
+def test_a_star_gives_the_allocated_areas(lab: Lab, tracked: Remote) -> None:
     lab.web.write(2000, 3 * GRAIN, bytes(2 * GRAIN))
     assert areas(tracked, snapshot_of(tracked), "*") == [(3 * GRAIN, 2 * GRAIN)]
 
 
-def test_the_window_reaches_the_capacity_when_everything_was_told(lab: Lab, tracked: Any) -> None:
+def test_the_window_reaches_the_capacity_when_everything_was_told(tracked: Remote) -> None:
     page = tracked.QueryChangedDiskAreas(snapshot_of(tracked), 2000, 0, "*")
     assert (page.startOffset, page.length, list(page.changedArea)) == (0, CAPACITY, [])
 
 
-def test_pages_cover_the_disk_and_lose_nothing(lab: Lab, tracked: Any) -> None:
+def test_pages_cover_the_disk_and_lose_nothing(lab: Lab, tracked: Remote) -> None:
     lab.server.faults.page_size = 3
     for grain in range(1, 16, 2):
         lab.web.write(2000, grain * GRAIN, b"x")
@@ -89,7 +88,7 @@ def test_a_page_holds_at_most_two_thousand_areas(lab: Lab) -> None:
     assert lab.server.faults.page_size == 2000
 
 
-def test_an_empty_page_is_not_the_end(lab: Lab, tracked: Any) -> None:
+def test_an_empty_page_is_not_the_end(lab: Lab, tracked: Remote) -> None:
     lab.server.faults.empty_pages = True
     lab.web.write(2000, 4 * GRAIN, b"x")
     lab.web.write(2000, 8 * GRAIN, b"y")
@@ -101,7 +100,7 @@ def test_an_empty_page_is_not_the_end(lab: Lab, tracked: Any) -> None:
     assert told == [(4 * GRAIN, GRAIN), (8 * GRAIN, GRAIN)]
 
 
-def test_an_area_that_begins_before_the_offset_is_cut(lab: Lab, tracked: Any) -> None:
+def test_an_area_that_begins_before_the_offset_is_cut(lab: Lab, tracked: Remote) -> None:
     lab.web.write(2000, 0, bytes(4 * GRAIN))
     page = tracked.QueryChangedDiskAreas(snapshot_of(tracked), 2000, GRAIN + 512, "*")
     assert [(area.start, area.length) for area in page.changedArea] == [(GRAIN + 512, 3 * GRAIN - 512)]
@@ -120,20 +119,20 @@ def test_an_area_that_begins_before_the_offset_is_cut(lab: Lab, tracked: Any) ->
         (2000, 0, "", "changeId"),
     ],
 )
-def test_a_wrong_argument_is_named(tracked: Any, key: int, offset: int, change_id: str, named: str) -> None:
+def test_a_wrong_argument_is_named(tracked: Remote, key: int, offset: int, change_id: str, named: str) -> None:
     snapshot = snapshot_of(tracked)
     with pytest.raises(vmodl.fault.InvalidArgument, match=named) as caught:
         tracked.QueryChangedDiskAreas(snapshot, key, offset, change_id)
     assert caught.value.invalidProperty == named
 
 
-def test_a_change_id_of_a_later_snapshot_is_refused(lab: Lab, tracked: Any) -> None:
+def test_a_change_id_of_a_later_snapshot_is_refused(tracked: Remote) -> None:
     first, second = snapshot_of(tracked, "first"), snapshot_of(tracked, "second")
     with pytest.raises(vmodl.fault.InvalidArgument, match="changeId"):
         areas(tracked, first, change_id_of(second))
 
 
-def test_a_reset_makes_old_change_ids_unknown_and_their_uuid_another(lab: Lab, tracked: Any) -> None:
+def test_a_reset_makes_old_change_ids_unknown_and_their_uuid_another(lab: Lab, tracked: Remote) -> None:
     old = change_id_of(snapshot_of(tracked, "old"))
     lab.web.reset_change_tracking()
     snapshot = snapshot_of(tracked, "new")
@@ -142,7 +141,7 @@ def test_a_reset_makes_old_change_ids_unknown_and_their_uuid_another(lab: Lab, t
         areas(tracked, snapshot, old)
 
 
-def test_turning_it_off_and_on_again_is_a_reset(tracked: Any) -> None:
+def test_turning_it_off_and_on_again_is_a_reset(tracked: Remote) -> None:
     first = snapshot_of(tracked)
     old = change_id_of(first)
     wait_for(first.Remove(removeChildren=False))
@@ -152,15 +151,17 @@ def test_turning_it_off_and_on_again_is_a_reset(tracked: Any) -> None:
     assert change_id_of(snapshot_of(tracked)).split("/")[0] != old.split("/")[0]
 
 
-def test_without_change_tracking_nobody_can_tell(web: Any) -> None:
+def test_without_change_tracking_nobody_can_tell(web: Remote) -> None:
     snapshot = snapshot_of(web)
     assert change_id_of(snapshot) is None
-    with pytest.raises(vim.fault.FileFault, match="Error caused by file /vmfs/volumes/ds1/web01/web01.vmdk") as caught:
+    with pytest.raises(
+        vim.fault.FileFault, match=r"Error caused by file /vmfs/volumes/ds1/web01/web01\.vmdk"
+    ) as caught:
         areas(web, snapshot, "*")
     assert caught.value.file == "[ds1] web01/web01.vmdk"
 
 
-def test_a_snapshot_from_before_tracking_took_effect_stays_untold(lab: Lab, web: Any) -> None:
+def test_a_snapshot_from_before_tracking_took_effect_stays_untold(lab: Lab, web: Remote) -> None:
     lab.web.power_on()
     before = snapshot_of(web, "before")
     turn_tracking(web, on=True)
@@ -169,7 +170,7 @@ def test_a_snapshot_from_before_tracking_took_effect_stays_untold(lab: Lab, web:
         areas(web, before, "*")
 
 
-def test_the_allocated_map_alone_can_be_refused(lab: Lab, tracked: Any) -> None:
+def test_the_allocated_map_alone_can_be_refused(lab: Lab, tracked: Remote) -> None:
     lab.server.faults.refuse_allocated_map = True
     since = change_id_of(snapshot_of(tracked, "first"))
     lab.web.write(2000, GRAIN, b"x")
@@ -179,7 +180,7 @@ def test_the_allocated_map_alone_can_be_refused(lab: Lab, tracked: Any) -> None:
     assert areas(tracked, second, since) == [(GRAIN, GRAIN)]
 
 
-def test_the_live_disk_is_told_only_while_the_vm_is_off(lab: Lab, tracked: Any) -> None:
+def test_the_live_disk_is_told_only_while_the_vm_is_off(lab: Lab, tracked: Remote) -> None:
     since = change_id_of(snapshot_of(tracked))
     lab.web.write(2000, 2 * GRAIN, b"x")
     assert areas(tracked, None, since) == [(2 * GRAIN, GRAIN)]
@@ -188,20 +189,20 @@ def test_the_live_disk_is_told_only_while_the_vm_is_off(lab: Lab, tracked: Any) 
         areas(tracked, None, since)
 
 
-def test_a_snapshot_that_is_gone_is_not_found(tracked: Any) -> None:
+def test_a_snapshot_that_is_gone_is_not_found(tracked: Remote) -> None:
     snapshot = snapshot_of(tracked)
     wait_for(snapshot.Remove(removeChildren=False))
     with pytest.raises(vmodl.fault.ManagedObjectNotFound):
         areas(tracked, snapshot, "*")
 
 
-def test_the_snapshot_of_another_vm_is_refused(tracked: Any, database: Any) -> None:
+def test_the_snapshot_of_another_vm_is_refused(tracked: Remote, database: Remote) -> None:
     turn_tracking(database, on=True)
     with pytest.raises(vmodl.fault.InvalidArgument, match="snapshot"):
         areas(tracked, snapshot_of(database), "*")
 
 
-def test_a_disk_that_grew_keeps_its_old_size_in_the_snapshot(lab: Lab, tracked: Any) -> None:
+def test_a_disk_that_grew_keeps_its_old_size_in_the_snapshot(lab: Lab, tracked: Remote) -> None:
     snapshot = snapshot_of(tracked)
     lab.web.disks[2000].data.extend(bytes(CAPACITY))
     assert disks_of(snapshot.config)[2000].capacityInBytes == CAPACITY

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from lab.vcenter.hardware import chain_of, slot
 from lab.vcenter.inventory import escaped
-from tests.lab_vcenter.client import change_id_of, disks_of, snapshot_of, turn_tracking, vim, vmodl, wait_for
+from tests.lab_vcenter.client import Remote, change_id_of, disks_of, snapshot_of, turn_tracking, vim, vmodl, wait_for
 from tests.lab_vcenter.conftest import Lab
 
 
-def test_the_first_machine_is_vm_101(web: Any, database: Any) -> None:
+def test_the_first_machine_is_vm_101(web: Remote, database: Remote) -> None:
     assert (web._moId, database._moId) == ("vm-101", "vm-102")
     assert web.name == "web01"
 
 
-def test_a_vm_is_found_by_path_and_by_both_uuids(service: Any, web: Any) -> None:
+def test_a_vm_is_found_by_path_and_by_both_uuids(service: Remote, web: Remote) -> None:
     index = service.content.searchIndex
     config = web.config
     assert index.FindByUuid(None, config.uuid, True, False) == web  # noqa: FBT003 - the API's parameters
@@ -28,7 +26,7 @@ def test_a_vm_is_found_by_path_and_by_both_uuids(service: Any, web: Any) -> None
     assert index.FindByInventoryPath("lab-dc/vm/WEB01") == web
 
 
-def test_the_parents_lead_from_the_vm_to_the_root_folder(service: Any, web: Any) -> None:
+def test_the_parents_lead_from_the_vm_to_the_root_folder(web: Remote) -> None:
     names = []
     entity = web
     while entity is not None:
@@ -41,7 +39,7 @@ def test_names_with_separators_are_escaped_as_vsphere_does() -> None:
     assert escaped("a/b%c\\d") == "a%2fb%25c%5cd"
 
 
-def test_a_disk_tells_key_slot_size_file_and_datastore(lab: Lab, database: Any) -> None:
+def test_a_disk_tells_key_slot_size_file_and_datastore(database: Remote) -> None:
     disks = disks_of(database.config)
     controllers = {
         one.key: one
@@ -69,7 +67,7 @@ def test_no_disk_is_on_the_controllers_own_unit() -> None:
     assert (slots[6], slots[7], slots[14], slots[15]) == ((0, 6), (0, 8), (0, 15), (1, 0))
 
 
-def test_a_nic_tells_mac_and_network(database: Any) -> None:
+def test_a_nic_tells_mac_and_network(database: Remote) -> None:
     nics = [one for one in database.config.hardware.device if isinstance(one, vim.vm.device.VirtualVmxnet3)]
     assert [(nic.key, nic.macAddress, nic.backing.deviceName) for nic in nics] == [
         (4000, "00:50:56:9a:11:00", "VM Network"),
@@ -79,7 +77,7 @@ def test_a_nic_tells_mac_and_network(database: Any) -> None:
     assert nics[1].backing.network.name == "Backup"
 
 
-def test_the_settings_of_a_vm(web: Any) -> None:
+def test_the_settings_of_a_vm(web: Remote) -> None:
     config = web.config
     assert (config.version, config.firmware, config.guestId) == ("vmx-19", "bios", "debian12_64Guest")
     assert config.guestFullName == "Debian GNU/Linux 12 (64-bit)"
@@ -90,7 +88,7 @@ def test_the_settings_of_a_vm(web: Any) -> None:
     assert web.snapshot is None
 
 
-def test_the_network_and_the_datastore_know_their_vms(service: Any, web: Any, database: Any) -> None:
+def test_the_network_and_the_datastore_know_their_vms(service: Remote, web: Remote, database: Remote) -> None:
     datacenter = service.content.rootFolder.childEntity[0]
     names = {network.name: list(network.vm) for network in datacenter.network}
     assert names == {"VM Network": [web, database], "Backup": [database]}
@@ -98,7 +96,7 @@ def test_the_network_and_the_datastore_know_their_vms(service: Any, web: Any, da
     assert datacenter.datastore[0].summary.capacity > 1 << 40
 
 
-def test_consolidation_is_needed_until_it_is_done(lab: Lab, web: Any, database: Any) -> None:
+def test_consolidation_is_needed_until_it_is_done(lab: Lab, web: Remote, database: Remote) -> None:
     lab.server.faults.consolidation_needed.add("web01")
     assert web.runtime.consolidationNeeded
     assert not database.runtime.consolidationNeeded
@@ -106,7 +104,7 @@ def test_consolidation_is_needed_until_it_is_done(lab: Lab, web: Any, database: 
     assert not web.runtime.consolidationNeeded
 
 
-def test_reconfiguring_sets_the_annotation_and_nothing_that_was_not_asked_for(lab: Lab, web: Any) -> None:
+def test_reconfiguring_sets_the_annotation_and_nothing_that_was_not_asked_for(lab: Lab, web: Remote) -> None:
     turn_tracking(web, on=True)
     wait_for(web.Reconfigure(vim.vm.ConfigSpec(annotation="migrated by warm-lab-web01")))
     assert web.config.annotation == "migrated by warm-lab-web01"
@@ -118,12 +116,12 @@ def test_reconfiguring_sets_the_annotation_and_nothing_that_was_not_asked_for(la
     }
 
 
-def test_a_setting_that_the_stand_in_cannot_change_is_refused(web: Any) -> None:
+def test_a_setting_that_the_stand_in_cannot_change_is_refused(web: Remote) -> None:
     with pytest.raises(vmodl.fault.NotSupported, match="memoryMB"):
         web.Reconfigure(vim.vm.ConfigSpec(memoryMB=1024))
 
 
-def test_a_snapshot_freezes_the_files_and_the_live_disk_gets_a_new_one(web: Any) -> None:
+def test_a_snapshot_freezes_the_files_and_the_live_disk_gets_a_new_one(web: Remote) -> None:
     first, second = snapshot_of(web, "first"), snapshot_of(web, "second")
     live = disks_of(web.config)[2000].backing
     assert disks_of(first.config)[2000].backing.fileName == "[ds1] web01/web01.vmdk"
@@ -138,7 +136,7 @@ def test_the_chain_begins_with_the_file_that_is_written() -> None:
     assert chain_of("[ds] a/a.vmdk", [1, 3]) == ("[ds] a/a-000003.vmdk", "[ds] a/a-000001.vmdk", "[ds] a/a.vmdk")
 
 
-def test_the_live_disk_tells_a_change_id_of_its_own(web: Any) -> None:
+def test_the_live_disk_tells_a_change_id_of_its_own(web: Remote) -> None:
     turn_tracking(web, on=True)
     snapshot = snapshot_of(web)
     live = disks_of(web.config)[2000].backing
@@ -147,7 +145,7 @@ def test_the_live_disk_tells_a_change_id_of_its_own(web: Any) -> None:
     assert live.parent.changeId is None
 
 
-def test_an_object_that_does_not_exist_is_not_found(service: Any) -> None:
+def test_an_object_that_does_not_exist_is_not_found(service: Remote) -> None:
     for ghost in (vim.VirtualMachine("vm-999", service._stub), vim.vm.Snapshot("snapshot-101-9", service._stub)):
         with pytest.raises(vmodl.fault.ManagedObjectNotFound) as caught:
             _ = ghost.config

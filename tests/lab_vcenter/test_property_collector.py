@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.lab_vcenter.client import PC, filter_of, snapshot_of, vim, vmodl
+from tests.lab_vcenter.client import PC, Remote, filter_of, snapshot_of, vim, vmodl
 
 VM = vim.VirtualMachine
 
 
-def view_filter(service: Any, paths: list[str], kind: Any = VM) -> Any:
+def view_filter(service: Remote, paths: list[str], kind: Remote = VM) -> Remote:
     view = service.content.viewManager.CreateContainerView(service.content.rootFolder, [kind], recursive=True)
     through = PC.TraversalSpec(name="content", path="view", type=vim.view.ContainerView, skip=False)
     return PC.FilterSpec(
@@ -20,13 +20,15 @@ def view_filter(service: Any, paths: list[str], kind: Any = VM) -> Any:
     )
 
 
-def retrieve(service: Any, *specs: Any) -> dict[Any, dict[str, Any]]:
+def retrieve(service: Remote, *specs: Remote) -> dict[Any, dict[str, Any]]:
     answer = service.content.propertyCollector.RetrievePropertiesEx(list(specs), PC.RetrieveOptions())
     objects = answer.objects if answer else []
     return {one.obj: {item.name: item.val for item in one.propSet} for one in objects}
 
 
-def test_a_container_view_gives_every_vm_with_leaf_values_of_their_types(service: Any, web: Any, database: Any) -> None:
+def test_a_container_view_gives_every_vm_with_leaf_values_of_their_types(
+    service: Remote, web: Remote, database: Remote
+) -> None:
     found = retrieve(
         service, view_filter(service, ["name", "runtime.powerState", "config.hardware.device", "snapshot", "network"])
     )
@@ -40,7 +42,7 @@ def test_a_container_view_gives_every_vm_with_leaf_values_of_their_types(service
     assert vim.vm.device.VirtualVmxnet3 in kinds
 
 
-def test_a_container_view_sees_only_its_types_below_its_container(service: Any) -> None:
+def test_a_container_view_sees_only_its_types_below_its_container(service: Remote) -> None:
     create = service.content.viewManager.CreateContainerView
     root = service.content.rootFolder
     assert [one.name for one in create(root, [vim.Datacenter], recursive=True).view] == ["lab-dc"]
@@ -50,7 +52,7 @@ def test_a_container_view_sees_only_its_types_below_its_container(service: Any) 
     assert VM in {type(one) for one in create(root, [vim.ManagedEntity], recursive=True).view}
 
 
-def test_traversals_that_name_each_other_walk_the_tree(service: Any, web: Any, database: Any) -> None:
+def test_traversals_that_name_each_other_walk_the_tree(service: Remote, web: Remote, database: Remote) -> None:
     into_folder = PC.TraversalSpec(
         name="folder",
         type=vim.Folder,
@@ -74,7 +76,17 @@ def test_traversals_that_name_each_other_walk_the_tree(service: Any, web: Any, d
     assert database in found
 
 
-def test_a_skipped_step_is_walked_and_not_told(service: Any, web: Any) -> None:
+def test_a_walk_that_comes_back_where_it_was_ends(service: Remote, web: Remote) -> None:
+    down = PC.TraversalSpec(name="down", type=vim.Folder, path="childEntity", selectSet=[PC.SelectionSpec(name="up")])
+    up = PC.TraversalSpec(name="up", type=vim.ManagedEntity, path="parent", selectSet=[PC.SelectionSpec(name="down")])
+    spec = PC.FilterSpec(
+        objectSet=[PC.ObjectSpec(obj=web.parent, selectSet=[down, up])],
+        propSet=[PC.PropertySpec(type=VM, pathSet=["name"])],
+    )
+    assert [values["name"] for values in retrieve(service, spec).values()] == ["web01", "db01"]
+
+
+def test_a_skipped_step_is_walked_and_not_told(service: Remote, web: Remote) -> None:
     up = PC.TraversalSpec(name="up", type=vim.ManagedEntity, path="parent", selectSet=[PC.SelectionSpec(name="up")])
     spec = PC.FilterSpec(
         objectSet=[PC.ObjectSpec(obj=web, skip=True, selectSet=[up])],
@@ -83,7 +95,9 @@ def test_a_skipped_step_is_walked_and_not_told(service: Any, web: Any) -> None:
     assert [values["name"] for values in retrieve(service, spec).values()] == ["vm", "lab-dc", "Datacenters"]
 
 
-def test_pages_hold_no_more_objects_than_asked_and_nothing_is_lost(service: Any, web: Any, database: Any) -> None:
+def test_pages_hold_no_more_objects_than_asked_and_nothing_is_lost(
+    service: Remote, web: Remote, database: Remote
+) -> None:
     collector = service.content.propertyCollector
     first = collector.RetrievePropertiesEx([view_filter(service, ["name"])], PC.RetrieveOptions(maxObjects=1))
     assert [one.obj for one in first.objects] == [web]
@@ -94,7 +108,7 @@ def test_pages_hold_no_more_objects_than_asked_and_nothing_is_lost(service: Any,
         collector.ContinueRetrievePropertiesEx(first.token)
 
 
-def test_a_cancelled_retrieval_cannot_go_on(service: Any) -> None:
+def test_a_cancelled_retrieval_cannot_go_on(service: Remote) -> None:
     collector = service.content.propertyCollector
     first = collector.RetrievePropertiesEx([view_filter(service, ["name"])], PC.RetrieveOptions(maxObjects=1))
     collector.CancelRetrievePropertiesEx(first.token)
@@ -102,12 +116,12 @@ def test_a_cancelled_retrieval_cannot_go_on(service: Any) -> None:
         collector.ContinueRetrievePropertiesEx(first.token)
 
 
-def test_the_old_call_gives_everything_at_once(service: Any, web: Any, database: Any) -> None:
+def test_the_old_call_gives_everything_at_once(service: Remote, web: Remote, database: Remote) -> None:
     objects = service.content.propertyCollector.RetrieveProperties([view_filter(service, ["name"])])
     assert [one.obj for one in objects] == [web, database]
 
 
-def test_all_properties_are_told_on_request(service: Any, web: Any) -> None:
+def test_all_properties_are_told_on_request(service: Remote, web: Remote) -> None:
     spec = PC.FilterSpec(objectSet=[PC.ObjectSpec(obj=web)], propSet=[PC.PropertySpec(type=VM, all=True)])
     values = retrieve(service, spec)[web]
     assert {"name", "config", "runtime", "guest", "capability", "recentTask"} <= set(values)
@@ -116,13 +130,13 @@ def test_all_properties_are_told_on_request(service: Any, web: Any) -> None:
 @pytest.mark.parametrize(
     "path", ["nonsense", "config.nonsense", "config.hardware.device.key", "runtime.host.name", "name.length", ""]
 )
-def test_a_path_that_the_schema_does_not_have_is_refused(service: Any, web: Any, path: str) -> None:
+def test_a_path_that_the_schema_does_not_have_is_refused(service: Remote, web: Remote, path: str) -> None:
     with pytest.raises(vmodl.query.InvalidProperty) as caught:
         retrieve(service, filter_of([web], VM, [path]))
     assert (caught.value.name or "") == path
 
 
-def test_a_starting_object_that_is_gone_is_not_found_unless_missing_ones_may_be_left_out(service: Any) -> None:
+def test_a_starting_object_that_is_gone_is_not_found_unless_missing_ones_may_be_left_out(service: Remote) -> None:
     ghost = vim.vm.Snapshot("snapshot-101-77", service._stub)
     spec = filter_of([ghost], vim.vm.Snapshot, ["config"])
     with pytest.raises(vmodl.fault.ManagedObjectNotFound):
@@ -131,14 +145,14 @@ def test_a_starting_object_that_is_gone_is_not_found_unless_missing_ones_may_be_
     assert retrieve(service, spec) == {}
 
 
-def test_an_unnamed_selection_is_refused(service: Any, web: Any) -> None:
+def test_an_unnamed_selection_is_refused(service: Remote, web: Remote) -> None:
     spec = filter_of([web], VM, ["name"])
     spec.objectSet[0].selectSet = [PC.SelectionSpec(name="nobody")]
     with pytest.raises(vmodl.fault.InvalidArgument):
         retrieve(service, spec)
 
 
-def test_a_snapshot_and_the_root_properties_can_be_read_together(service: Any, web: Any) -> None:
+def test_a_snapshot_and_the_root_properties_can_be_read_together(service: Remote, web: Remote) -> None:
     snapshot = snapshot_of(web)
     found = retrieve(
         service,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.lab_vcenter.client import PC, connected, filter_of, snapshot_of, vim, vm_named, vmodl, wait_for
+from tests.lab_vcenter.client import PC, Remote, connected, filter_of, snapshot_of, vim, vm_named, vmodl, wait_for
 from tests.lab_vcenter.conftest import Lab
 
 QUICK = PC.WaitOptions(maxWaitSeconds=0)
 PATIENT = PC.WaitOptions(maxWaitSeconds=10)
 
 
-def changes(update_set: Any) -> list[tuple[str, str, Any]]:
+def changes(update_set: Remote) -> list[tuple[str, str, Any]]:
     return [
         (update.kind, change.name, change.val)
         for filter_update in update_set.filterSet
@@ -24,12 +24,13 @@ def changes(update_set: Any) -> list[tuple[str, str, Any]]:
     ]
 
 
-def test_a_task_is_watched_from_running_to_success(lab: Lab, service: Any, web: Any) -> None:
+def test_a_task_is_watched_from_running_to_success(lab: Lab, service: Remote, web: Remote) -> None:
     lab.server.faults.task_delay = 0.5
     task = web.PowerOn()
     collector = service.content.propertyCollector
     watch = collector.CreateFilter(filter_of([task], vim.Task, ["info.state", "info.error"]), partialUpdates=True)
-    states, version = [], ""
+    states: list[str] = []
+    version = ""
     while not states or states[-1] not in {"success", "error"}:
         update_set = collector.WaitForUpdatesEx(version, PATIENT)
         version = update_set.version
@@ -40,7 +41,7 @@ def test_a_task_is_watched_from_running_to_success(lab: Lab, service: Any, web: 
     assert collector.WaitForUpdatesEx(version, QUICK) is None
 
 
-def test_only_what_changed_is_told_and_nothing_when_nothing_did(lab: Lab, service: Any, web: Any) -> None:
+def test_only_what_changed_is_told_and_nothing_when_nothing_did(lab: Lab, service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["name", "runtime.powerState"]), partialUpdates=False)
     first = collector.WaitForUpdatesEx("", QUICK)
@@ -51,7 +52,7 @@ def test_only_what_changed_is_told_and_nothing_when_nothing_did(lab: Lab, servic
     assert changes(second) == [("modify", "runtime.powerState", "poweredOn")]
 
 
-def test_an_answer_that_got_lost_is_given_again_for_the_version_before(lab: Lab, service: Any, web: Any) -> None:
+def test_an_answer_that_got_lost_is_given_again_for_the_version_before(lab: Lab, service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["runtime.powerState"]), partialUpdates=False)
     first = collector.WaitForUpdatesEx("", QUICK)
@@ -61,14 +62,14 @@ def test_an_answer_that_got_lost_is_given_again_for_the_version_before(lab: Lab,
     assert changes(again) == changes(lost)
 
 
-def test_a_version_that_was_never_told_is_refused(service: Any, web: Any) -> None:
+def test_a_version_that_was_never_told_is_refused(service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["name"]), partialUpdates=False)
     with pytest.raises(vmodl.query.InvalidCollectorVersion):
         collector.WaitForUpdatesEx("77", QUICK)
 
 
-def test_a_snapshot_that_is_removed_leaves(service: Any, web: Any) -> None:
+def test_a_snapshot_that_is_removed_leaves(service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     snapshot = snapshot_of(web)
     collector.CreateFilter(filter_of([snapshot], vim.vm.Snapshot, ["vm"]), partialUpdates=False)
@@ -83,7 +84,7 @@ def test_a_snapshot_that_is_removed_leaves(service: Any, web: Any) -> None:
     ]
 
 
-def test_a_wait_ends_without_news_at_its_limit(service: Any, web: Any) -> None:
+def test_a_wait_ends_without_news_at_its_limit(service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["name"]), partialUpdates=False)
     first = collector.WaitForUpdatesEx("", QUICK)
@@ -92,7 +93,7 @@ def test_a_wait_ends_without_news_at_its_limit(service: Any, web: Any) -> None:
     assert 0.9 < time.monotonic() - started < 3
 
 
-def test_a_wait_is_cancelled_from_another_thread(service: Any, web: Any) -> None:
+def test_a_wait_is_cancelled_from_another_thread(service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["name"]), partialUpdates=False)
     first = collector.WaitForUpdatesEx("", QUICK)
@@ -103,7 +104,7 @@ def test_a_wait_is_cancelled_from_another_thread(service: Any, web: Any) -> None
     timer.join()
 
 
-def test_collectors_do_not_see_each_others_filters(service: Any, web: Any) -> None:
+def test_collectors_do_not_see_each_others_filters(service: Remote, web: Remote) -> None:
     mine = service.content.propertyCollector.CreatePropertyCollector()
     mine.CreateFilter(filter_of([web], vim.VirtualMachine, ["name"]), partialUpdates=False)
     assert service.content.propertyCollector.WaitForUpdatesEx("", QUICK) is None
@@ -113,7 +114,7 @@ def test_collectors_do_not_see_each_others_filters(service: Any, web: Any) -> No
         mine.CheckForUpdates("")
 
 
-def test_a_filter_that_is_destroyed_twice_is_not_found(service: Any, web: Any) -> None:
+def test_a_filter_that_is_destroyed_twice_is_not_found(service: Remote, web: Remote) -> None:
     collector = service.content.propertyCollector
     watch = collector.CreateFilter(filter_of([web], vim.VirtualMachine, ["name"]), partialUpdates=False)
     watch.DestroyPropertyFilter()
@@ -121,14 +122,14 @@ def test_a_filter_that_is_destroyed_twice_is_not_found(service: Any, web: Any) -
         watch.DestroyPropertyFilter()
 
 
-def test_a_filter_with_an_unknown_path_is_refused_when_it_is_made(service: Any, web: Any) -> None:
+def test_a_filter_with_an_unknown_path_is_refused_when_it_is_made(service: Remote, web: Remote) -> None:
     with pytest.raises(vmodl.query.InvalidProperty):
         service.content.propertyCollector.CreateFilter(
             filter_of([web], vim.VirtualMachine, ["config.nonsense"]), partialUpdates=False
         )
 
 
-def test_two_sessions_wait_at_once(lab: Lab, service: Any, web: Any) -> None:
+def test_two_sessions_wait_at_once(lab: Lab, service: Remote) -> None:
     with connected(lab.server.port, lab.certificate) as other:
         results = []
         for client in (service, other):
@@ -137,7 +138,7 @@ def test_two_sessions_wait_at_once(lab: Lab, service: Any, web: Any) -> None:
                 filter_of([vm], vim.VirtualMachine, ["runtime.powerState"]), partialUpdates=False
             )
 
-        def watch(client: Any) -> None:
+        def watch(client: Remote) -> None:
             collector = client.content.propertyCollector
             first = collector.WaitForUpdatesEx("", QUICK)
             results.append(changes(collector.WaitForUpdatesEx(first.version, PATIENT)))

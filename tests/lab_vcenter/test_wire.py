@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab.vcenter import certificate, soap
-from tests.lab_vcenter.client import snapshot_of, trusting_only, vmodl, wait_for
+from tests.lab_vcenter.client import Remote, snapshot_of, trusting_only, vmodl, wait_for
 from tests.lab_vcenter.conftest import Lab
 
 INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
@@ -76,6 +76,20 @@ def test_chunked_requests_on_one_connection_are_served(lab: Lab) -> None:
             assert "web01" in body
 
 
+def test_a_reference_in_an_answer_is_named_as_the_schema_names_it(lab: Lab) -> None:
+    with https(lab) as connection:
+        headers = log_in(connection)
+        _, body, _ = post(
+            connection,
+            '<RetrieveProperties xmlns="urn:vim25"><_this type="PropertyCollector">propertyCollector</_this>'
+            "<specSet><propSet><type>Datacenter</type><pathSet>vmFolder</pathSet><pathSet>network</pathSet></propSet>"
+            '<objectSet><obj type="Datacenter">datacenter-2</obj></objectSet></specSet></RetrieveProperties>',
+            **headers,
+        )
+    assert '<val xsi:type="ManagedObjectReference" type="Folder">group-v3</val>' in body
+    assert '<val xsi:type="ArrayOfManagedObjectReference">' in body
+
+
 def test_the_session_cookie_is_for_https_and_not_for_scripts(lab: Lab) -> None:
     with https(lab) as connection:
         _, _, cookie = post(
@@ -97,7 +111,7 @@ def test_the_session_cookie_is_for_https_and_not_for_scripts(lab: Lab) -> None:
         ('<Nonsense xmlns="urn:vim25"><_this type="Folder">group-d1</_this></Nonsense>', "MethodNotFound"),
         ('<CurrentTime xmlns="urn:vim25"><_this type="Nonsense">x</_this></CurrentTime>', "InvalidRequest"),
         (
-            '<CurrentTime xmlns="urn:vim25"><_this type="ServiceInstance">ServiceInstance</_this><a>1</a></CurrentTime>',
+            '<CurrentTime xmlns="urn:vim25"><_this type="ServiceInstance">x</_this><a>1</a></CurrentTime>',
             "InvalidRequest",
         ),
         (
@@ -199,12 +213,12 @@ def lease(lab: Lab, **changed: str) -> tuple[int, Any]:
         return response.status, json.loads(response.read())
 
 
-def test_a_lease_names_the_socket_and_the_export_of_the_disk(lab: Lab, database: Any) -> None:
+def test_a_lease_names_the_socket_and_the_export_of_the_disk(lab: Lab, database: Remote) -> None:
     snapshot_of(database)
     assert lease(lab) == (200, {"socket": "/run/db01.sock", "export": "disk-2001-1"})
 
 
-def test_a_lease_needs_the_file_that_this_snapshot_froze(lab: Lab, database: Any) -> None:
+def test_a_lease_needs_the_file_that_this_snapshot_froze(lab: Lab, database: Remote) -> None:
     older = snapshot_of(database, "older")
     snapshot_of(database)
     assert lease(lab, snapshot="snapshot-102-2")[0] == 404
@@ -220,12 +234,13 @@ def test_a_lease_needs_the_file_that_this_snapshot_froze(lab: Lab, database: Any
         ({"user": "nobody"}, 401),
         ({"vm": "vm-999"}, 404),
         ({"vm": "vm-101"}, 404),
+        ({"vm": "vm-101", "file": "[ds1] web01/web01.vmdk"}, 404),
         ({"snapshot": "snapshot-102-9"}, 404),
         ({"file": "[ds1] db01/other.vmdk"}, 404),
         ({"extra": "x"}, 400),
     ],
 )
-def test_a_lease_is_refused_with_the_reason(lab: Lab, database: Any, changed: dict[str, str], status: int) -> None:
+def test_a_lease_is_refused_with_the_reason(lab: Lab, database: Remote, changed: dict[str, str], status: int) -> None:
     snapshot_of(database)
     answered, content = lease(lab, **changed)
     assert answered == status

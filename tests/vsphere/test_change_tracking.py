@@ -19,7 +19,7 @@ from xms.errors import (
     SourceFault,
     VmUnsupported,
 )
-from xms.orders import SnapshotTaken
+from xms.orders import SnapshotTaken, VmOrder
 from xms.vsphere import change_tracking
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.change_tracking import ALLOCATED, ChangeQuery, enable_change_tracking, query_changes
@@ -67,7 +67,7 @@ def test_where_it_is_on_nothing_is_done(vcenter: AVcenter, session: VsphereSessi
 def test_turned_on_but_without_effect_it_is_made_effective(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
-    vcenter.web.set_change_tracking(True)  # noqa: FBT003 - the interface's
+    vcenter.web.set_change_tracking(True)
     assert enable_change_tracking(session, vcenter.order, pulse=pulse).turned_on_now
     assert all(disk.change_id for disk in find_vm(session, "web").disks)
 
@@ -285,24 +285,32 @@ def a_page(start: int, length: int, areas: list[tuple[int, int]]) -> object:
     )
 
 
-def ask(vcenter: AVcenter, scripted: Scripted, capacity: int) -> list[tuple[int, int]]:
+def ask(scripted: Scripted, capacity: int) -> list[tuple[int, int]]:
     disk = {"key": 2000, "label": "Hard disk 1", "capacity": capacity, "path": "[ds1] a.vmdk", "change_id": "e/2"}
     taken = SnapshotTaken.model_validate(
         {"moref": "snapshot-101-1", "name": "n", "taken_at": "2026-01-01T00:00:00Z", "disks": [disk]}
     )
+    order = VmOrder(job_id="job", source="lab", moref="vm-101", vm="web")
     session = cast("VsphereSession", scripted)
-    return list(query_changes(session, a_query(vcenter, taken), since="e/1", pulse=CountingPulse()))
+    return list(
+        query_changes(
+            session,
+            ChangeQuery(vm=order, snapshot=taken.moref, disk=taken.disks[0]),
+            since="e/1",
+            pulse=CountingPulse(),
+        )
+    )
 
 
-def test_nothing_is_asked_at_or_beyond_the_capacity(vcenter: AVcenter) -> None:
+def test_nothing_is_asked_at_or_beyond_the_capacity() -> None:
     scripted = Scripted(lambda start: a_page(start, 500, []))
-    assert ask(vcenter, scripted, 1000) == []
+    assert ask(scripted, 1000) == []
     assert scripted.asked == [0, 500]
 
 
-def test_areas_are_cut_to_the_capacity(vcenter: AVcenter) -> None:
+def test_areas_are_cut_to_the_capacity() -> None:
     scripted = Scripted(lambda start: a_page(start, 1024, [(900, 200), (1024, 64)]))
-    assert ask(vcenter, scripted, 1000) == [(900, 100)]
+    assert ask(scripted, 1000) == [(900, 100)]
 
 
 @pytest.mark.parametrize(
@@ -316,9 +324,9 @@ def test_areas_are_cut_to_the_capacity(vcenter: AVcenter) -> None:
         (0, 1000, [(-64, 64)]),
     ],
 )
-def test_an_answer_that_cannot_be_right_is_not_believed(vcenter: AVcenter, page: Page) -> None:
+def test_an_answer_that_cannot_be_right_is_not_believed(page: Page) -> None:
     with pytest.raises(ChangeTrackingBroken, match="cannot tell"):
-        ask(vcenter, Scripted(lambda _: a_page(*page)), 1000)
+        ask(Scripted(lambda _: a_page(*page)), 1000)
 
 
 def refusing(fault: Exception) -> Callable[[int], object]:
@@ -340,6 +348,6 @@ def refusing(fault: Exception) -> Callable[[int], object]:
         (vmodl.fault.HostCommunication(), SourceFault),
     ],
 )
-def test_faults_are_told_apart(vcenter: AVcenter, fault: Exception, kind: type[Exception]) -> None:
+def test_faults_are_told_apart(fault: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        ask(vcenter, Scripted(refusing(fault)), 1000)
+        ask(Scripted(refusing(fault)), 1000)

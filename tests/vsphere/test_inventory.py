@@ -6,8 +6,15 @@ import pytest
 
 from tests.vsphere.conftest import AVcenter
 from xms.errors import ConfigurationError, VmNotFound
+from xms.vsphere import inventory
+from xms.vsphere.bindings import vim
 from xms.vsphere.inventory import find_vm, list_vms
 from xms.vsphere.session import VsphereSession, connect
+
+
+def a_distributed_port(portgroup: str) -> object:
+    port = vim.dvs.PortConnection(switchUuid="50 2e", portgroupKey=portgroup)
+    return vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo(port=port)
 
 
 def test_every_vm_is_listed_by_its_path(session: VsphereSession) -> None:
@@ -80,3 +87,22 @@ def test_an_unknown_datacenter_is_refused_with_the_known_ones(vcenter: AVcenter)
         with pytest.raises(ConfigurationError, match="no datacenter called 'moon'") as refused:
             list_vms(session)
         assert refused.value.because == "it has lab-dc"
+
+
+@pytest.mark.parametrize(
+    ("backing", "network"),
+    [
+        (vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName="VM Network"), "VM Network"),
+        (a_distributed_port("dvportgroup-7"), "Production / 12"),
+        (a_distributed_port("dvportgroup-8"), "dvportgroup-8"),
+        (
+            vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo(
+                opaqueNetworkId="segment-1", opaqueNetworkType="nsx.LogicalSwitch"
+            ),
+            "segment-1",
+        ),
+    ],
+)
+def test_a_nic_tells_its_network_whatever_switch_it_is_on(backing: object, network: str) -> None:
+    card = vim.vm.device.VirtualVmxnet3(key=4000, backing=backing)
+    assert inventory._network_of(card, {"dvportgroup-7": "Production / 12"}) == network

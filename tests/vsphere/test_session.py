@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pyVmomi.SoapAdapter import SoapStubAdapter
 
 from lab.vcenter.certificate import make
 from tests.vsphere.conftest import AVcenter
@@ -205,3 +206,40 @@ def test_an_error_of_ours_passes_the_session_unchanged(vcenter: AVcenter) -> Non
     with pytest.raises(XmsError) as raised, connect("lab", vcenter.config):
         raise ours
     assert raised.value is ours
+
+
+def test_after_a_broken_connection_no_log_out_is_waited_for(vcenter: AVcenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def note_and_break(*_: object, **__: object) -> None:
+        calls.append("call")
+        raise TimeoutError("timed out")
+
+    with connect("lab", vcenter.config) as session:
+        monkeypatch.setattr(SoapStubAdapter, "InvokeMethod", note_and_break)
+        with pytest.raises(SourceUnreachable):
+            read(session, session.content.rootFolder, ["name"])
+    assert calls == ["call"]
+
+
+def test_a_call_that_broke_is_not_made_twice(vcenter: AVcenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect("lab", vcenter.config) as session:
+        monkeypatch.setattr(SoapStubAdapter, "GetConnection", lambda _: ConnectionThatBreaks())
+        with pytest.raises(SourceUnreachable):
+            session.virtual_machine("vm-101").CreateSnapshot(name="x", description="", memory=False, quiesce=False)
+    assert ConnectionThatBreaks.requests == 1
+
+
+class ConnectionThatBreaks:
+    """Takes a request and breaks before its answer."""
+
+    requests = 0
+
+    def request(self, *_: object) -> None:
+        ConnectionThatBreaks.requests += 1
+
+    def getresponse(self) -> None:
+        raise ConnectionResetError("reset by peer")
+
+    def close(self) -> None:
+        """Nothing is open."""

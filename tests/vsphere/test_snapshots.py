@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.vsphere.conftest import AVcenter, CountingPulse
-from xms.errors import Interrupted, SnapshotFailed, SourceFault, VmNotFound, VmUnsupported
+from xms.errors import Interrupted, SnapshotFailed, VmNotFound, VmUnsupported
+from xms.vsphere import snapshots
 from xms.vsphere.bindings import vim
 from xms.vsphere.change_tracking import enable_change_tracking
 from xms.vsphere.inventory import find_vm
@@ -104,6 +103,7 @@ def test_file_systems_are_frozen_where_the_tools_run_only(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
     assert take_snapshot(session, vcenter.order, pulse=pulse).quiesced
+    assert not take_snapshot(session, vcenter.order, pulse=pulse, freeze=False).quiesced
     vcenter.web.guest_answers = False
     assert not take_snapshot(session, vcenter.order, pulse=pulse).quiesced
 
@@ -155,23 +155,20 @@ def test_waiting_for_a_task_shows_life(vcenter: AVcenter, session: VsphereSessio
     assert pulse.beats >= 3
 
 
-def test_two_attempts_at_the_same_time_leave_one_snapshot_or_an_error(
-    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
-) -> None:
+def test_other_work_on_the_vm_is_waited_for(vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse) -> None:
     vcenter.server.faults.task_delay = 0.5
-    vm = session.virtual_machine("vm-101")
-    threading.Thread(target=lambda: vcenter.server._center.tasks).start()
-    vm.CreateSnapshot(name="xms-warm-lab-web", description="", memory=False, quiesce=False)
-    time.sleep(0.1)
-    assert take_snapshot(session, vcenter.order, pulse=pulse).leftovers_removed == 1
-
-
-def test_other_work_on_the_vm_makes_the_snapshot_fail_for_now(
-    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
-) -> None:
-    vcenter.server.faults.task_delay = 1.0
     session.virtual_machine("vm-101").Reconfigure(vim.vm.ConfigSpec(annotation="busy"))
-    with pytest.raises((SnapshotFailed, SourceFault)) as failed:
+    take_snapshot(session, vcenter.order, pulse=pulse)
+    assert vcenter.web.annotation == "busy"
+
+
+def test_other_work_that_begins_in_between_makes_the_snapshot_fail_for_now(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "wait_for_other_tasks", lambda *_, **__: None)
+    vcenter.server.faults.task_delay = 0.5
+    session.virtual_machine("vm-101").Reconfigure(vim.vm.ConfigSpec(annotation="busy"))
+    with pytest.raises(SnapshotFailed) as failed:
         take_snapshot(session, vcenter.order, pulse=pulse)
     assert "TaskInProgress" in failed.value.because
     assert failed.value.retryable

@@ -66,17 +66,14 @@ class Overlay:
                 because=error.because,
                 means="the volume holds part of it until the commit is repeated",
             ) from error
-        descriptor = os.open(volume_path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            _flush(volume_path)
         except OSError as error:
             raise WriteFailed(
                 f"the conversion was not flushed to {volume_path}",
                 because=error.strerror or "",
                 means="the volume may lack part of it until the commit is repeated",
             ) from error
-        finally:
-            os.close(descriptor)
 
     def _run(self, verb: str, *arguments: str, pulse: Pulse, timeout: float = QUICK_SECONDS) -> str:
         output = self.path.with_suffix(f".{verb}.out")
@@ -87,8 +84,18 @@ class Overlay:
             raise ConversionFailed(
                 f"qemu-img {verb} of {self.path.name} did not end", because=f"it took longer than {timeout:.0f} s"
             ) from None
+        except OSError as error:
+            raise ConversionFailed(f"qemu-img {verb} of {self.path.name} could not run", because=str(error)) from error
         finally:
             output.unlink(missing_ok=True)
         if status != 0:
             raise ConversionFailed(f"qemu-img {verb} of {self.path.name} failed", because=text.strip())
         return text
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

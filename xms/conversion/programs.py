@@ -72,11 +72,14 @@ def run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, number)
-        try:
-            process.wait(MERCY_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+    """End the group of a program that still runs: with mercy for the program, then without for whatever it left."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    end = time.monotonic() + MERCY_SECONDS
+    # The program is left unreaped until the group is gone, so that its number is nobody else's.
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.waitid(os.P_PID, process.pid, look) is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

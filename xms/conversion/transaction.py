@@ -22,7 +22,7 @@ from xms.conversion import virt_v2v
 from xms.conversion.guest_description import describe
 from xms.conversion.overlay import Overlay
 from xms.conversion.root_disk import root_disk
-from xms.errors import ConversionFailed, ConversionLost
+from xms.errors import ConversionFailed, ConversionLost, WriteFailed
 from xms.models import Model
 from xms.openstack.claim import Claim
 from xms.orders import Committed, Convert, Converted, DiskWritten
@@ -68,9 +68,11 @@ class Conversion:
             ProgramMissing: virt-v2v or qemu-img is not installed.
         """
         began = time.monotonic()
-        self.discard()
         try:
-            (self._directory / OVERLAYS).mkdir(parents=True)
+            self.discard()
+            # The overlays hold a guest's data.
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (self._directory / OVERLAYS).mkdir()
             overlays = [Overlay.over(claim.path, self._overlay(claim.volume_id).path, pulse) for claim in claims]
             description = self._directory / "guest.xml"
             description.write_text(describe(order, [overlay.path for overlay in overlays]))
@@ -176,16 +178,23 @@ class Conversion:
         """Replace the record so that after a crash there is the old one or the new one."""
         path = self._directory / RECORD
         draft = path.with_suffix(".new")
-        with draft.open("w") as file:
-            file.write(record.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with draft.open("w") as file:
+                file.write(record.model_dump_json())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(path)
+            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise WriteFailed(
+                f"the record of the conversion of {self._job_id} was not written",
+                because=f"{path}: {error.strerror}",
+                do="free space on the worker",
+            ) from error
 
     def _lost(self, because: str) -> ConversionLost:
         return ConversionLost(

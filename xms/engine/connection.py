@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,6 +14,8 @@ OPEN_SECONDS: Final = 120.0
 
 STALL_SECONDS: Final = 60.0
 """A command without an answer for so long is given up with its connection."""
+
+DRAIN_SECONDS: Final = 1.0
 
 _WAKE_MILLISECONDS: Final = 200
 
@@ -50,7 +53,15 @@ class Connection:
         """whether `block_status` can be asked"""
 
     def close(self) -> None:
-        """Drop the connection and whatever it still waits for: no buffer is written to from here on."""
+        """Drop the connection: no buffer is written to from here on.
+
+        Answers under way are taken off it first, for a moment: nbdkit 1.32 may abort when a client leaves without them
+        (an assertion in its raw_send_socket), and the export would be gone for the next connection, too.
+        """
+        patience_ends = time.monotonic() + DRAIN_SECONDS
+        with contextlib.suppress(nbd.Error):  # a connection that is dead already has no answers under way
+            while self._handle.aio_in_flight() and time.monotonic() < patience_ends:
+                self._handle.poll(_WAKE_MILLISECONDS)
         # libnbd's binding has no other way to close: the last reference does it.
         self._handle = None
 

@@ -129,7 +129,6 @@ class _Copy:
         self._report = report.model_copy(update={"planned": ranges.total})
         self._volume: Volume | None = None
         self._reader: Reader | None = None
-        self._unflushed = False
         self._next_beat = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         self.watermark = start_at
@@ -142,7 +141,8 @@ class _Copy:
         self._volume, self._reader = volume, reader
         digest = Digest() if verify else None
         try:
-            self.tick()
+            self._beat()
+            self._check_time()
             self._transfer(volume, reader, digest, skip_zeroes=skip_zeroes)
         except _TooOld:
             self._checkpoint()
@@ -170,6 +170,9 @@ class _Copy:
         if now >= self._next_checkpoint:
             self._checkpoint()
         self._beat()
+        self._check_time()
+
+    def _check_time(self) -> None:
         if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
             raise _TooOld
 
@@ -178,10 +181,8 @@ class _Copy:
         for block in reader.blocks(rest, use_allocation=digest is None):
             self.bytes_read += block.length
             if block.data is not None:
-                self._unflushed = True
                 volume.write(block.offset, block.data)
             elif not skip_zeroes:
-                self._unflushed = True
                 volume.write_zeroes(block.offset, block.length)
             if digest:
                 digest.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
@@ -192,9 +193,7 @@ class _Copy:
         """Flush, and only then say so."""
         if self._volume and self._reader:
             finished_to = self._reader.finished_to
-            if self._unflushed:
-                self._volume.flush()
-                self._unflushed = False
+            self._volume.flush()
             self._guard.renew()
             self.watermark = max(self.watermark, finished_to)
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import openstack.config
@@ -20,6 +20,7 @@ from xms.pulse import Pulse
 if TYPE_CHECKING:
     from openstack.block_storage.v3._proxy import Proxy as BlockStorage
     from openstack.compute.v2._proxy import Proxy as Compute
+    from openstack.config.cloud_region import CloudRegion
     from openstack.network.v2._proxy import Proxy as Network
 
 T = TypeVar("T")
@@ -115,16 +116,8 @@ def connect(config: TargetConfig, project: str | None = None) -> Cloud:
         raise ConfigurationError(
             what, because=f"there is no file {config.clouds_file}", do="correct target.clouds_file"
         )
-    files = [str(config.clouds_file)] if config.clouds_file is not None else None
     with translated(what):
-        clouds = openstack.config.OpenStackConfig(
-            config_files=files,
-            # Without the SDK's own time limit one API that hangs would stall a worker for ever.
-            override_defaults={"api_timeout": config.api_timeout_seconds},
-        )
-        if project is not None:
-            _scope_to(clouds, config.cloud, project)
-        connection = openstack.connection.Connection(config=clouds.get_one(cloud=config.cloud), app_name="xms")
+        connection = openstack.connection.Connection(config=_region(config, project), app_name="xms")
         try:
             project_id = connection.session.get_project_id()
         except BaseException:
@@ -134,6 +127,27 @@ def connect(config: TargetConfig, project: str | None = None) -> Cloud:
         connection.close()
         raise ConfigurationError(what, because="its credentials are scoped to no project", do="add project_name to it")
     return Cloud(connection, config, project_id)
+
+
+def _region(config: TargetConfig, project: str | None) -> CloudRegion:
+    """The entry of clouds.yaml, in the given project."""
+    explicit: dict[str, Any] = {}
+    if config.clouds_file is not None:
+        secure = config.clouds_file.with_name("secure.yaml")
+        explicit = {
+            "config_files": [str(config.clouds_file)],
+            "secure_files": [str(secure)],
+            # OS_CLIENT_CONFIG_FILE would go before a file that the configuration names.
+            "load_envvars": False,
+        }
+    clouds = openstack.config.OpenStackConfig(
+        # Without the SDK's own time limit one API that hangs would stall a worker for ever.
+        override_defaults={"api_timeout": config.api_timeout_seconds},
+        **explicit,
+    )
+    if project is not None:
+        _scope_to(clouds, config.cloud, project)
+    return clouds.get_one(cloud=config.cloud)
 
 
 def _scope_to(clouds: openstack.config.OpenStackConfig, cloud: str, project: str) -> None:

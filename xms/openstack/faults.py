@@ -101,7 +101,7 @@ def from_status(what: str, status: int | None, text: str, request_id: str | None
             )
         case 408 | 413 | 429:
             return TargetUnreachable(what, because=because)
-        case int() if status >= 500:  # noqa: PLR2004 - HTTP's own class of statuses
+        case int() if status >= 500 and status != 501:  # noqa: PLR2004 - HTTP's own class of statuses
             return TargetUnreachable(what, because=because)
         case _:
             return TargetFault(what, because=because)

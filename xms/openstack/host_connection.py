@@ -51,7 +51,7 @@ def connector_properties(worker: str, volume_host: str) -> Mapping[str, Any]:
     connector, _ = _brick()
     with warnings.catch_warnings():
         # eventlet, which os-brick imports, warns at every fork of the process, whether its loops are used or not.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         found = connector.get_connector_properties(
             "", _own_address(volume_host), multipath=False, enforce_multipath=False, host=worker
         )
@@ -105,7 +105,7 @@ def size_of(path: str) -> int:
 def _import_brick() -> tuple[Any, type[Exception]]:
     with warnings.catch_warnings():
         # os-brick imports eventlet, which announces its own retirement at import; its loops are not used here.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         from os_brick import exception, privileged  # noqa: PLC0415 - late, because it takes half a second
         from os_brick.initiator import connector  # noqa: PLC0415 - the same
     # os-brick would start its privileged helper through sudo for each program that needs root. The worker is either

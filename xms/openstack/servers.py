@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from xms.errors import BootFailed, NeedsPerson, Refused, TargetFault, TargetNotFound, TargetRejected
+from xms.errors import BootFailed, Refused, TargetFault, TargetNotFound, TargetRejected
 from xms.openstack import attachments
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
@@ -20,6 +20,8 @@ ACTIVE_SECONDS: Final = 900.0
 GONE_SECONDS: Final = 300.0
 CONSOLE_LINES: Final = 400
 TAIL_LINES: Final = 12
+ON_THE_WAY: Final = ("BUILD", "UNKNOWN")
+"""What a server may be on its way to ACTIVE; Nova says UNKNOWN while it cannot reach the host's cell."""
 STEADY_SECONDS: Final = 10.0
 """How long a server without a console has to stay ACTIVE to count as running."""
 
@@ -146,8 +148,8 @@ def console(cloud: Cloud, server_id: str) -> str:
     try:
         with translated(f"the console of instance {server_id} was not read"):
             answer: dict[str, Any] = cloud.compute.get_server_console_output(server_id, length=CONSOLE_LINES)
-    except (TargetFault, TargetNotFound, NeedsPerson):
-        # Clouds without console logs answer 404, 409 or 501: that is no failure of the guest.
+    except (TargetFault, TargetNotFound, TargetRejected):
+        # Clouds without console logs answer 400, 404, 409 or 501: that is no failure of the guest.
         return ""
     return str(answer.get("output") or "")
 
@@ -178,8 +180,8 @@ def _the_server(cloud: Cloud, job_id: str) -> str:
 def _wait_active(cloud: Cloud, server_id: str, pulse: Pulse) -> str:
     def look() -> str | None:
         server = _get(cloud, server_id)
-        if server.status == "ERROR":
-            raise _failed(cloud, server, f"instance {server_id} went to ERROR")
+        if server.status not in ("ACTIVE", *ON_THE_WAY):
+            raise _failed(cloud, server, f"instance {server_id} went to {server.status}")
         return server_id if server.status == "ACTIVE" else None
 
     if cloud.wait_for(look, timeout=ACTIVE_SECONDS, pulse=pulse) is None:

@@ -25,7 +25,7 @@ from xms.vsphere.snapshots import (
     remove_snapshots,
     take_snapshot,
 )
-from xms.vsphere.tasks import wait_for_task
+from xms.vsphere.tasks import wait_for_other_tasks, wait_for_task
 
 ALLOCATED = "*"
 """Asked since this change id, vSphere tells which areas are allocated."""
@@ -57,6 +57,7 @@ def enable_change_tracking(session: VsphereSession, order: VmOrder, *, pulse: Pu
     """
     with explained(session.name, f"change tracking of {order.vm} could not be turned on"):
         vm = session.virtual_machine(order.moref)
+        wait_for_other_tasks(session, vm, pulse=pulse)
         state = read(session, vm, STATE)
         _refuse_unfit(state, vm=order.vm)
         was_enabled = bool(state.get("config.changeTrackingEnabled"))
@@ -117,7 +118,7 @@ def _make_effective(session: VsphereSession, vm: Any, order: VmOrder, *, pulse: 
     state = read(session, vm, STATE)
     if state["runtime.powerState"] == "poweredOff" and not _untracked(state["config.hardware.device"]):
         return
-    taken = take_snapshot(session, order, pulse=pulse)
+    taken = take_snapshot(session, order, pulse=pulse, freeze=False)
     remove_snapshots(session, order, pulse=pulse)
     untracked = [disk.label for disk in taken.disks if disk.change_id is None]
     if untracked:

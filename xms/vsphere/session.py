@@ -91,6 +91,7 @@ class _Stub(SoapStubAdapter):
         self._name = name
         self._config = config
         self._ready = False
+        self._broken = False
         context = ssl_context(name, config)
         try:
             version = _newest_version(config, context)
@@ -116,7 +117,8 @@ class _Stub(SoapStubAdapter):
         """Close the session and the connections. A session that cannot be closed ends by itself after its idle time."""
         was_ready, self._ready = self._ready, False
         try:
-            if was_ready:
+            # Where a call has just failed for want of a connection, this one would only wait for its timeout again.
+            if was_ready and not self._broken:
                 vim.ServiceInstance("ServiceInstance", self).RetrieveContent().sessionManager.Logout()
         except (XmsError, vmodl.MethodFault) as error:
             logger.debug("the session with %s could not be closed: %s", self._name, error)
@@ -148,8 +150,10 @@ class _Stub(SoapStubAdapter):
         try:
             return base.InvokeMethod(*call)
         except (OSError, HTTPException) as error:
+            self._broken = True
             raise explain_connection(error, source=self._name, host=config.host, port=config.port) from error
         except ExpatError as error:
+            self._broken = True
             raise SourceUnreachable(
                 f"{self._name} ({config.host}:{config.port}) does not answer as a vSphere API does",
                 because=f"its answer is not SOAP: {error}",

@@ -23,7 +23,7 @@ from xms.vsphere.inventory import (
 )
 from xms.vsphere.properties import read
 from xms.vsphere.session import VsphereSession
-from xms.vsphere.tasks import wait_for_snapshot_work, wait_for_task
+from xms.vsphere.tasks import wait_for_other_tasks, wait_for_task
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,17 @@ def snapshot_name(job_id: str) -> str:
     return f"xms-{job_id}"
 
 
-def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> SnapshotTaken:
+def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse, freeze: bool = True) -> SnapshotTaken:
     """Make the job's snapshot: one point in time of all disks, with the change ids that are its own.
 
     Whatever snapshots of this job exist are removed first. File systems are frozen where the guest's tools run; a guest
     that cannot freeze them is snapshotted as it is, which is what a power loss would leave.
+
+    Args:
+        session: where.
+        order: of which VM, for which job.
+        pulse: called while vSphere works.
+        freeze: False for a snapshot that nobody will read from.
 
     Raises:
         SnapshotFailed: vSphere could not make it, or could not remove a leftover.
@@ -51,10 +57,10 @@ def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> S
         leftovers = remove_snapshots(session, order, pulse=pulse)
         properties = read(session, vm, ["config.hardware.device", "guest.toolsRunningStatus", "runtime.powerState"])
         refuse_disks_without_snapshots(properties.get("config.hardware.device", []), vm=order.vm)
-        can_freeze = (
+        guest_runs = (
             properties.get("guest.toolsRunningStatus") == TOOLS_RUN and properties["runtime.powerState"] == "poweredOn"
         )
-        snapshot, quiesced = _create(session, vm, order, quiesce=can_freeze, pulse=pulse)
+        snapshot, quiesced = _create(session, vm, order, quiesce=freeze and guest_runs, pulse=pulse)
         disks = read(session, snapshot, ["config.hardware.device"])["config.hardware.device"]
         tree = _tree_of(session, vm, snapshot)
     return SnapshotTaken(
@@ -79,8 +85,8 @@ def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> S
 def remove_snapshots(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> int:
     """Remove every snapshot of the job, wait until their disks are consolidated, and return how many they were.
 
-    Snapshot work that already runs on the VM is waited for, since an earlier attempt may have begun it. Snapshots that
-    hang below ours, and all others, are left alone. A snapshot or a VM that is already gone is a success.
+    A task that already runs on the VM is waited for, since an earlier attempt may have begun it. Snapshots that hang
+    below ours, and all others, are left alone. A snapshot or a VM that is already gone is a success.
 
     Raises:
         SnapshotFailed: vSphere could not remove one, or could not consolidate its disks.
@@ -89,7 +95,7 @@ def remove_snapshots(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -
     vm = session.virtual_machine(order.moref)
     try:
         with explained(session.name, f"the snapshots of {order.vm} could not be removed"):
-            wait_for_snapshot_work(session, vm, pulse=pulse)
+            wait_for_other_tasks(session, vm, pulse=pulse)
             ours = [
                 tree.snapshot
                 for tree in snapshot_trees(read(session, vm, ["snapshot"]))

@@ -1,0 +1,110 @@
+"""What operators type: cadences, durations, network maps. Refusals name the value and what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from xms.errors import BadInput
+from xms.models import NetworkMapping
+
+SHORTEST_CADENCE: Final = 60
+LONGEST_CADENCE: Final = 366 * 86_400
+
+_DURATION: Final = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
+
+
+def parse_duration(text: str, option: str) -> int:
+    """Seconds of '90s', '15m', '1h30m', '1d 12h'.
+
+    Raises:
+        BadInput: it is no duration, or it is zero.
+    """
+    compact = "".join(text.lower().split())
+    match = _DURATION.fullmatch(compact)
+    if not compact or match is None:
+        raise BadInput(
+            f"{option} '{text}' is no duration",
+            because="allowed: whole numbers with d, h, m or s, for example 90s, 15m, 1h30m",
+            do=f"{option} {compact}s" if compact.isdigit() else "",
+        )
+    days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if not total:
+        raise BadInput(f"{option} '{text}' is no time at all", because="allowed: one second or more")
+    return total
+
+
+def parse_cadence(text: str, option: str = "--sync-cadence") -> int | None:
+    """Seconds between syncs; None for 'manual'.
+
+    Raises:
+        BadInput: it is neither 'manual' nor a duration from one minute to a year.
+    """
+    allowed = "allowed: manual, 15m, 1h, 1d, or any duration from 1m to 366d"
+    if text.strip().lower() == "manual":
+        return None
+    try:
+        seconds = parse_duration(text, option)
+    except BadInput:
+        raise BadInput(f"{option} '{text}' is no cadence", because=allowed) from None
+    if seconds < SHORTEST_CADENCE:
+        raise BadInput(f"{option} '{text}' is too short", because=allowed)
+    if seconds > LONGEST_CADENCE:
+        raise BadInput(f"{option} '{text}' is too long", because=allowed)
+    return seconds
+
+
+def parse_network_map(texts: Sequence[str], option: str = "--network-map") -> tuple[NetworkMapping, ...]:
+    """'VM Network=internal-net' or 'VM Network=internal-net/subnet', one a source network or NIC.
+
+    The last '=' divides source from target, the first '/' after it divides network from subnet. A target whose name
+    has one of them can be given by its id.
+
+    Raises:
+        BadInput: a text is not of this form, or a source is mapped twice.
+    """
+    found: dict[str, NetworkMapping] = {}
+    for text in texts:
+        source, divider, target = (part.strip() for part in text.rpartition("="))
+        network, slash, subnet = (part.strip() for part in target.partition("/"))
+        if not (divider and source and network) or (slash and not subnet):
+            raise BadInput(
+                f"{option} '{text}' is no mapping",
+                because="allowed: 'SOURCE NETWORK=NETWORK' or 'SOURCE NETWORK=NETWORK/SUBNET'",
+                do=f"for example: {option} 'VM Network=internal-net'",
+            )
+        if source in found:
+            raise BadInput(
+                f"{option} maps '{source}' twice",
+                because=f"to '{found[source].network}' and to '{network}'",
+                do="to send NICs of one network to different ones, map a NIC by its label: 'Network adapter 2=...'",
+            )
+        found[source] = NetworkMapping(source=source, network=network, subnet=subnet or None)
+    return tuple(found.values())
+
+
+def required(text: str, option: str) -> str:
+    """The text without the space around it.
+
+    Raises:
+        BadInput: nothing is left of it.
+    """
+    if not text.strip():
+        raise BadInput(f"{option} is empty", because="it needs a name")
+    return text.strip()
+
+
+def one_job(argument: str | None, option: str | None) -> str:
+    """The job that a command is about, given as an argument or with --job.
+
+    Raises:
+        BadInput: it is given in neither way, or in both and not the same.
+    """
+    if argument and option and argument != option:
+        raise BadInput("two jobs are named", because=f"'{argument}' and --job '{option}'", do="name one")
+    found = argument or option
+    if not found or not found.strip():
+        raise BadInput("no job is named", do="name it, or give --job; the jobs are in: xms migration list")
+    return found.strip()

@@ -1,0 +1,356 @@
+"""What a job looks like on a terminal: the list of jobs, and one job with all its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cli import quantities
+from cli.figures import Progress, disk_progress, sync_progress
+from cli.quantities import ABSENT
+from xms.models import Cutover, Disk, JobStatus, Nic, Phase, Trouble
+
+if TYPE_CHECKING:
+    from xms.client import Listed, Listing
+
+PHASE_STYLES: Final = {
+    Phase.READY: "green",
+    Phase.COMPLETED: "bold green",
+    Phase.FAILED: "bold red",
+    Phase.CUTTING_OVER: "yellow",
+    Phase.FULL_SYNC: "cyan",
+    Phase.SYNCING: "cyan",
+}
+TROUBLE_STYLE: Final = "red"
+
+WIDE: Final = 100
+"""Columns from which a screen has room for whole volume ids and three figures beside each other."""
+
+BAR: Final = 24
+
+
+def columns(*headers: str, right: Sequence[str] = ()) -> Table:
+    """A table as all screens have it: no lines, upper-case headers, two spaces between columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for header in headers:
+        table.add_column(header, no_wrap=True, overflow="fold", justify="right" if header in right else "left")
+    return table
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+
+def listing(found: Listing, now: datetime, width: int) -> RenderableType:
+    """All jobs, one a line; where the lines do not fit, each job id gets a line of its own above its figures."""
+    headers = ("JOB", "PHASE", "LAST SYNC", "LAG", "CADENCE", "SYNCS", "NEXT")
+    rows = [_row(job, now) for job in found.jobs]
+    widths = [max(len(header), *(row[n].cell_len for row in rows)) for n, header in enumerate(headers)]
+    if sum(widths) + 2 * (len(headers) - 1) <= width:
+        table = columns(*headers, right=("SYNCS",))
+        for row in rows:
+            table.add_row(*row)
+        return table
+    return Group(*_stacked(headers, rows))
+
+
+def _stacked(headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> Iterator[RenderableType]:
+    figures, next_column = headers[1:-1], len(headers) - 1
+    widths = [max(len(header), *(row[n + 1].cell_len for row in rows)) for n, header in enumerate(figures)]
+    yield Text(headers[0])
+    yield Text("  " + "  ".join(header.ljust(wide) for header, wide in zip(figures, widths, strict=True)))
+    for row in rows:
+        yield Text(row[0].plain, no_wrap=True, overflow="ignore")
+        line = Text("  ")
+        for cell, wide in zip(row[1:-1], widths, strict=True):
+            line += cell + Text(" " * (wide - cell.cell_len + 2))
+        yield line
+        if row[next_column].plain != ABSENT:
+            yield Padding(row[next_column], (0, 0, 0, 2))
+
+
+def _row(job: Listed, now: datetime) -> tuple[Text, ...]:
+    status = job.status
+    phase = phase_text(status) if status else _phase_word(job.phase, paused=job.paused)
+    last_sync = Text(quantities.short_moment(job.last_sync_at, now))
+    if status is None:
+        unknown = Text(ABSENT)
+        return (Text(job.job_id), phase, last_sync, unknown, unknown, unknown, unknown)
+    over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
+    return (
+        Text(job.job_id),
+        phase,
+        last_sync,
+        Text(ABSENT if over else lag(status, now)),
+        Text(quantities.cadence(status.cadence_seconds)),
+        Text(str(status.sync_count)),
+        what_is_next(status, now),
+    )
+
+
+def what_is_next(status: JobStatus, now: datetime) -> Text:
+    """What a list says of a job's future: a time, a running sync's figures, or that somebody is needed."""
+    progress = sync_progress(status)
+    if status.phase is Phase.FAILED and status.trouble:
+        return Text(f"needs you: {status.trouble.what}", style=TROUBLE_STYLE)
+    if progress:
+        return Text(progress_words(progress))
+    if status.trouble and status.phase is Phase.READY:
+        return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
+    if status.next_sync_at:
+        return Text(_until(status, now))
+    return Text(status.doing or ABSENT)
+
+
+def _until(status: JobStatus, now: datetime) -> str:
+    if status.next_sync_at is None:
+        return "no sync planned"
+    seconds = (status.next_sync_at - now).total_seconds()
+    return f"in {quantities.duration(seconds)}" if seconds >= 1 else "now"
+
+
+# --- one job ----------------------------------------------------------------------------------------------------------
+
+
+def job(status: JobStatus, now: datetime, width: int) -> RenderableType:
+    """One job with everything that is known of it."""
+    return Group(*_job(status, now, width))
+
+
+def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableType]:
+    yield heading(status, now, width)
+    yield _facts(_identity(status))
+    yield Text("")
+    yield metrics(status, now, per_row=3 if width >= WIDE else 2)
+    yield from running(status, now)
+    if status.disks:
+        yield Text("")
+        yield Padding(disks(status.disks, wide=width >= WIDE), (0, 0, 0, 2))
+    if status.nics:
+        yield Text("")
+        yield _facts([("NIC", Text(_nic(nic))) for nic in status.nics])
+    if status.cutover:
+        yield Text("")
+        yield from cutover(status.cutover)
+    if status.trouble:
+        yield Text("")
+        yield _facts(list(trouble(status.trouble)))
+    yield Text("")
+    yield _facts([("next", Text(line)) for line in advice(status, now)])
+
+
+def heading(status: JobStatus, now: datetime, width: int) -> Text:
+    """Which VM goes where, and the phase at the right margin, or below where the line is too short for both."""
+    spec = status.spec
+    left = Text(f"{spec.vm}: {spec.source} -> {spec.target_project}", style="bold")
+    right = phase_text(status) + Text(f", since {quantities.short_moment(status.since, now)}")
+    gap = min(width, WIDE) - left.cell_len - right.cell_len
+    return left + (Text(" " * gap) if gap >= 2 else Text("\n")) + right  # noqa: PLR2004 - a visible gap
+
+
+def _identity(status: JobStatus) -> list[tuple[str, Text]]:
+    spec = status.spec
+    target = [spec.instance_name, spec.flavor, spec.volume_type]
+    target += [spec.availability_zone] if spec.availability_zone else []
+    return [("job", Text(status.job_id)), ("target", Text(", ".join(target)))]
+
+
+def metrics(status: JobStatus, now: datetime, per_row: int) -> RenderableType:
+    """The specification's sync metrics, by its names."""
+    progress = sync_progress(status)
+    last = f"(last {quantities.rate(status.last_rate)})" if status.last_rate else ""
+    figures = [
+        ("Last Sync", quantities.moment(status.last_sync_at)),
+        ("Bytes (Full)", quantities.size(status.bytes_full)),
+        ("Sync Count", str(status.sync_count)),
+        ("Lag", lag(status, now)),
+        ("Bytes (Incr)", quantities.size(status.bytes_incremental)),
+        ("Rate", quantities.rate(progress.rate) if progress else f"{ABSENT}  {last}".strip()),
+    ]
+    if per_row == 2:  # noqa: PLR2004 - the narrow form: what belongs together stays in a column
+        figures = [figures[n] for n in (0, 1, 3, 4, 2, 5)]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(per_row):
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, min_width=14)
+    for start in range(0, len(figures), per_row):
+        grid.add_row(*(part for figure in figures[start : start + per_row] for part in figure))
+    return Padding(grid, (0, 0, 0, 2))
+
+
+def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
+    """The work in progress: the sync with its bar, each stream with its own, calls that are tried again."""
+    progress = sync_progress(status)
+    if status.doing or progress:
+        yield Text("")
+        reason = f"{status.sync.reason} sync: " if status.sync else ""
+        yield _facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
+    if progress:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        labels = {disk.key: disk.label for disk in status.disks}
+        for stream in status.progress:
+            part = disk_progress(status, stream.disk_key)
+            if part:
+                grid.add_row(labels.get(stream.disk_key, str(stream.disk_key)), bar(part), Text(progress_words(part)))
+        if len(status.progress) != 1:
+            grid.add_row("all disks", bar(progress), Text(progress_words(progress)))
+        yield Padding(grid, (0, 0, 0, 2))
+    for attempt in status.attempts:
+        because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
+        yield _facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+
+
+def bar(progress: Progress) -> Text:
+    """A bar of characters that every terminal has, and the share in percent."""
+    full = int(progress.share * BAR)
+    return Text(f"[{'#' * full}{'.' * (BAR - full)}] {quantities.percent(progress.share):>5}")
+
+
+def progress_words(progress: Progress) -> str:
+    """Bytes read and written of those planned, the rate, and the time left."""
+    words = f"read {quantities.size(progress.read)} of {quantities.size(progress.planned)}"
+    words += f", written {quantities.size(progress.written)}, {quantities.rate(progress.rate)}"
+    left = progress.seconds_left
+    return words if left is None else f"{words}, ETA {quantities.duration(left)}"
+
+
+def _eta_clock(progress: Progress | None, now: datetime) -> str:
+    from datetime import timedelta
+
+    if progress is None or progress.seconds_left is None:
+        return ""
+    return f", done about {quantities.short_moment(now + timedelta(seconds=progress.seconds_left), now)}"
+
+
+def disks(found: Sequence[Disk], *, wide: bool) -> Table:
+    """The disks and their volumes."""
+    table = columns(
+        "DISK", "SIZE", "VOLUME", "ALLOCATED", "LAST DELTA", "UNSEEDED", right=("SIZE", "ALLOCATED", "LAST DELTA")
+    )
+    for disk in found:
+        volume = disk.volume_id or ABSENT
+        table.add_row(
+            f"{disk.label} ({disk.key})" if wide else disk.label,
+            quantities.size(disk.capacity),
+            volume if wide or len(volume) <= 12 else f"{volume[:8]}..",  # noqa: PLR2004 - a whole id is longer
+            quantities.size(disk.allocated) if disk.allocated else ABSENT,
+            quantities.size(disk.last_delta),
+            _unseeded(disk),
+        )
+    return table
+
+
+def _unseeded(disk: Disk) -> str:
+    if disk.baseline.change_id is None:
+        return "all"
+    return quantities.size(disk.baseline.unseeded_bytes) if disk.baseline.unseeded_bytes else ABSENT
+
+
+def _nic(nic: Nic) -> str:
+    subnet = f"/{nic.subnet}" if nic.subnet else ""
+    return f"{nic.label}: {nic.source_network} -> {nic.network}{subnet}, MAC kept {nic.mac}"
+
+
+def cutover(record: Cutover) -> Iterator[RenderableType]:
+    """The last cutover, step by step, and its downtime."""
+    table = columns("CUTOVER STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
+    for step in record.steps:
+        took = (
+            ABSENT
+            if step.ended_at is None
+            else quantities.short_duration((step.ended_at - step.started_at).total_seconds())
+        )
+        style = TROUBLE_STYLE if step.outcome == "failed" else ""
+        table.add_row(step.name, f"{step.started_at.astimezone():%H:%M:%S}", took, Text(step.outcome, style=style))
+    yield Padding(table, (0, 0, 0, 2))
+    facts = [("downtime", Text(text)) for text in _downtime(record)]
+    if record.evidence:
+        facts.append(("evidence", Text(record.evidence)))
+    if record.server_id:
+        facts.append(("server", Text(record.server_id)))
+    if facts:
+        yield _facts(facts)
+
+
+def _downtime(record: Cutover) -> Iterator[str]:
+    if record.downtime_started_at is None:
+        return
+    how = f" ({record.power_off})" if record.power_off else ""
+    if record.downtime_ended_at is None:
+        yield f"since {record.downtime_started_at.astimezone():%H:%M:%S}{how}"
+    else:
+        seconds = (record.downtime_ended_at - record.downtime_started_at).total_seconds()
+        yield f"{quantities.short_duration(seconds)}{how}"
+
+
+def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
+    """An error on four lines."""
+    yield ("needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE))
+    for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
+        if text:
+            yield (label, Text(text))
+
+
+def advice(status: JobStatus, now: datetime) -> Iterator[str]:
+    """What happens next, and what the operator can do."""
+    name = status.job_id
+    match status.phase:
+        case Phase.READY:
+            every = quantities.cadence(status.cadence_seconds)
+            if status.paused:
+                yield f"paused; go on with: xms migration resume {name}"
+            elif status.cadence_seconds is None:
+                yield f"manual; sync with: xms migration sync {name}"
+            else:
+                yield f"sync {_until(status, now)} (every {every})"
+            yield f"cut over with: xms migration cutover {name}"
+        case Phase.FAILED if status.trouble and status.trouble.kind == "BrokenOff":
+            yield "see above"
+        case Phase.FAILED:
+            yield f"mend the cause, then: xms migration retry {name}"
+            yield f"or end the job with: xms migration abandon {name}"
+        case Phase.COMPLETED:
+            yield "nothing: the target runs, the source stays off"
+        case Phase.ABANDONED:
+            yield "nothing: the job is over"
+        case _:
+            yield f"see it live with: xms migration watch {name}"
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def phase_text(status: JobStatus) -> Text:
+    """The phase in its colour, with how far it is, and the mark of a pause."""
+    progress = sync_progress(status)
+    share = quantities.percent(progress.share) if progress else ""
+    return _phase_word(status.phase, paused=status.paused, share=share)
+
+
+def _phase_word(phase: str, *, paused: bool, share: str = "") -> Text:
+    known = phase in set(Phase)
+    text = Text(f"{phase} {share}".strip(), style=PHASE_STYLES.get(Phase(phase), "") if known else TROUBLE_STYLE)
+    return text + Text(" (paused)") if paused else text
+
+
+def lag(status: JobStatus, now: datetime) -> str:
+    """How far the replica is behind; nothing to say before the first committed sync and after the end."""
+    seconds = status.lag_seconds(now)
+    return ABSENT if seconds is None or status.phase is Phase.COMPLETED else quantities.duration(seconds)
+
+
+def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, min_width=9)
+    grid.add_column(overflow="fold")
+    for label, text in facts:
+        grid.add_row(label, text)
+    return Padding(grid, (0, 0, 0, 2))

@@ -1,0 +1,1 @@
+"""The stand-in cloud, driven by openstacksdk alone."""

@@ -1,0 +1,154 @@
+"""The connection, and what the cloud's refusals become."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keystoneauth1.exceptions
+import openstack.exceptions
+import pytest
+import requests.exceptions
+
+from lab.cloud.server import CloudServer
+from xms.config import TargetConfig
+from xms.errors import (
+    BadInput,
+    ConfigurationError,
+    Interrupted,
+    QuotaExceeded,
+    TargetFault,
+    TargetNotFound,
+    TargetNotTrusted,
+    TargetRefusedLogin,
+    TargetRejected,
+    TargetUnreachable,
+    XmsError,
+)
+from xms.models import Model
+from xms.openstack.cloud import Cloud, connect, rest
+from xms.openstack.faults import from_status, translated
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (413, "VolumeSizeExceedsAvailableQuota: Requested volume exceeds allowed gigabytes quota.", QuotaExceeded),
+        (413, "VolumeLimitExceeded: Maximum number of volumes allowed (3) exceeded for quota", QuotaExceeded),
+        (403, "Quota exceeded for cores: Requested 1, but already used 0 of 0 cores", QuotaExceeded),
+        (409, "Quota exceeded for resources: ['port'].", QuotaExceeded),
+        (401, "The request you have made requires authentication.", TargetRefusedLogin),
+        (403, "Policy doesn't allow os_compute_api:os-flavor-manage:create to be performed.", TargetRefusedLogin),
+        (404, "Volume type with name gold could not be found.", TargetNotFound),
+        (400, "Flavor nope could not be found.", TargetRejected),
+        (400, "Invalid image metadata. Error: Field value foo is invalid", TargetRejected),
+        (400, "Invalid volume: Volume c30 status must be available or downloading to reserve", TargetFault),
+        (409, "Unable to complete operation for network 8. The mac address 52:54:00:aa is in use.", TargetRejected),
+        (409, "IP address 10.77.0.20 already allocated in subnet 089", TargetRejected),
+        (409, "Port 41aebe55 is still in use.", TargetFault),
+        (429, "Too many requests", TargetUnreachable),
+        (500, "Internal error", TargetUnreachable),
+        (503, "No server is available", TargetUnreachable),
+    ],
+)
+def test_a_refusal_of_a_real_openstack_becomes_the_error_that_fits(
+    status: int, text: str, kind: type[XmsError]
+) -> None:
+    error = from_status("it was not made", status, text, "req-1")
+    assert type(error) is kind
+    assert text in error.because
+    assert "req-1" in error.because
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (openstack.exceptions.SDKException("requires authentication. (HTTP 401)"), TargetRefusedLogin),
+        (openstack.exceptions.SDKException("Unable to establish connection to http://x"), TargetUnreachable),
+        (openstack.exceptions.ConfigException("Cloud nope was not found."), ConfigurationError),
+        (openstack.exceptions.DuplicateResource("More than one Network exists"), BadInput),
+        (keystoneauth1.exceptions.ConnectFailure("refused"), TargetUnreachable),
+        (keystoneauth1.exceptions.SSLError("certificate verify failed"), TargetNotTrusted),
+        (keystoneauth1.exceptions.Unauthorized("no"), TargetRefusedLogin),
+        (keystoneauth1.exceptions.EndpointNotFound("no endpoint"), ConfigurationError),
+        (requests.exceptions.ReadTimeout("timed out"), TargetUnreachable),
+    ],
+)
+def test_what_the_libraries_raise_is_translated(raised: Exception, kind: type[XmsError]) -> None:
+    with pytest.raises(kind) as error, translated("it was not made"):
+        raise raised
+    assert type(error.value) is kind
+    assert error.value.what == "it was not made"
+
+
+def test_the_products_own_errors_pass_unchanged() -> None:
+    with pytest.raises(Interrupted), translated("it was not made"):
+        raise Interrupted("stop")
+
+
+def test_an_unknown_cloud_is_told(target_config: TargetConfig) -> None:
+    with pytest.raises(ConfigurationError, match="no log-in to cloud 'nope'"):
+        connect(target_config.model_copy(update={"cloud": "nope"}))
+
+
+def test_a_missing_clouds_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no log-in to cloud 'lab'"):
+        connect(TargetConfig(cloud="lab", clouds_file=tmp_path / "none.yaml"))
+
+
+def test_a_wrong_password_is_told_and_not_shown(target_config: TargetConfig, tmp_path: Path) -> None:
+    assert target_config.clouds_file is not None
+    clouds = json.loads(target_config.clouds_file.read_text())
+    clouds["clouds"]["lab"]["auth"]["password"] = "wrong-and-secret"
+    file = tmp_path / "clouds.yaml"
+    file.write_text(json.dumps(clouds))
+    with pytest.raises(TargetRefusedLogin) as error:
+        connect(TargetConfig(cloud="lab", clouds_file=file))
+    assert "wrong-and-secret" not in str(error.value)
+
+
+def test_a_cloud_that_is_down_is_unreachable(target_config: TargetConfig, tmp_path: Path) -> None:
+    assert target_config.clouds_file is not None
+    clouds = json.loads(target_config.clouds_file.read_text())
+    clouds["clouds"]["lab"]["auth"]["auth_url"] = "http://127.0.0.1:9/identity/v3"
+    file = tmp_path / "clouds.yaml"
+    file.write_text(json.dumps(clouds))
+    with pytest.raises(TargetUnreachable):
+        connect(TargetConfig(cloud="lab", clouds_file=file))
+
+
+def test_the_project_may_be_another_than_the_entrys(target_config: TargetConfig, cloud_server: CloudServer) -> None:
+    with connect(target_config, "sales") as sales, connect(target_config) as own:
+        assert sales.project_id == cloud_server.cloud.project_named("sales").id
+        assert own.project_id == cloud_server.cloud.project_named("infra").id
+
+
+def test_the_named_file_goes_before_the_environments(
+    target_config: TargetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "clouds.yaml"
+    other.write_text("clouds: {}\n")
+    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(other))
+    connect(target_config).close()
+
+
+def test_every_call_has_a_time_limit(cloud: Cloud, target_config: TargetConfig) -> None:
+    assert cloud.volumes.session.timeout == target_config.api_timeout_seconds
+
+
+def test_waiting_is_given_up_after_its_time(cloud: Cloud) -> None:
+    assert cloud.wait_for(lambda: None, timeout=0.2, pulse=rest_is_fine) is None
+    assert cloud.wait_for(lambda: "there", timeout=0.2, pulse=rest_is_fine) == "there"
+
+
+def test_waiting_stops_when_the_pulse_says_so() -> None:
+    def stop(detail: Model | None = None) -> None:
+        del detail
+        raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        rest(60, stop)
+
+
+def rest_is_fine(detail: Model | None = None) -> None:
+    del detail

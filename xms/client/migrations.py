@@ -1,0 +1,379 @@
+"""Jobs as a program sees them: submit, command, look. Only Temporal is asked; credentials stay with the workers.
+
+Workflows and messages are named here and not imported, so that a client needs neither pyVmomi nor openstacksdk; a
+test compares the names with the workflows' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final, Literal, Self, TypeVar
+
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
+
+from workflows.names import PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
+from xms.client.connection import connect, explained
+from xms.client.failures import unwrap
+from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, phase_of, search
+from xms.client.live import with_live_figures
+from xms.client.pollers import see_a_worker
+from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
+from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Model, Phase, Receipt, job_id
+from xms.orders import (
+    ListSources,
+    MigrationChecked,
+    SourceList,
+    SourceQuery,
+    SourceReport,
+    VmList,
+)
+
+Verb = Literal["sync-now", "pause", "resume", "set-cadence", "cutover", "retry", "abandon"]
+
+CALL: Final = timedelta(seconds=10)
+"""For an answer of the server alone."""
+
+ANSWER: Final = timedelta(seconds=15)
+"""For an answer that a worker has to give: it may have to replay the job first."""
+
+OPERATION: Final = timedelta(seconds=200)
+"""For a question that a worker passes on to the source and the target: two calls of 90 s, see workflows.operations."""
+
+AT_A_TIME: Final = 16
+"""Jobs that a listing asks at the same time."""
+
+Answer = TypeVar("Answer", bound=Model)
+
+
+class Migrations:
+    """The migrations of one Temporal namespace.
+
+    Every method raises TemporalUnreachable, TemporalRefusedLogin or OperationFailed when Temporal itself is in the way.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.address = client.service_client.config.target_host
+
+    @classmethod
+    async def connect(cls, *, runtime: Runtime | None = None) -> Self:
+        """Connect as the environment says; see `xms.client.connection.connect`."""
+        return cls(await connect(runtime=runtime))
+
+    # --- what is ordered ----------------------------------------------------------------------------------------------
+
+    async def submit(self, spec: MigrationSpec) -> str:
+        """Start the migration and give its job id. It waits in Temporal where no worker runs yet.
+
+        Raises:
+            Refused: this VM is being migrated already; the text names the job and its phase.
+        """
+        job = job_id(spec.source, spec.vm)
+        attributes = TypedSearchAttributes(
+            [
+                SearchAttributePair(PHASE, Phase.INITIALIZING),
+                SearchAttributePair(SOURCE, spec.source),
+                SearchAttributePair(VM, spec.vm),
+                SearchAttributePair(PROJECT, spec.target_project),
+                SearchAttributePair(PAUSED, value=False),
+            ]
+        )
+        async with explained(self.address):
+            try:
+                await self.client.start_workflow(
+                    WORKFLOW,
+                    spec,
+                    id=job,
+                    task_queue=TASK_QUEUE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    static_summary=f"{spec.vm}: {spec.source} -> {spec.target_project}",
+                    search_attributes=attributes,
+                    rpc_timeout=CALL,
+                )
+            except WorkflowAlreadyStartedError:
+                raise await self._being_migrated(job, spec) from None
+        return job
+
+    async def _being_migrated(self, job: str, spec: MigrationSpec) -> Refused:
+        phase = (await self._describe(job)).typed_search_attributes.get(PHASE) or "not known yet"
+        return Refused(
+            f"{spec.vm} of {spec.source} is being migrated already",
+            because=f"job {job} is in phase {phase}",
+            means="nothing was changed",
+            do=f"see it with: xms migration show {job}",
+        )
+
+    async def command(self, job_id: str, verb: Verb, order: Command) -> Receipt:
+        """Give a job an order and wait until it is accepted, or refused.
+
+        Raises:
+            JobNotFound: there is no such job.
+            JobFinished: the job has ended.
+            Refused: not in this phase, with the job's own words; BadInput for a value that cannot be.
+            NoWorker: no worker takes it up; whether the order still arrives is not known.
+        """
+        await self._open_job(job_id, verb)
+        await self._see_a_worker(f"job {job_id} cannot be told to {verb}", means="the job was told nothing")
+        async with self._answered(job_id, f"job {job_id} did not answer to {verb}"):
+            receipt: Receipt = await self._handle(job_id).execute_update(
+                verb, order, result_type=Receipt, rpc_timeout=ANSWER
+            )
+        return receipt
+
+    async def _open_job(self, job: str, verb: str) -> None:
+        description = await self._describe(job)
+        if description.status is not WorkflowExecutionStatus.RUNNING:
+            raise self._finished(job, verb, description)
+
+    def _finished(self, job: str, verb: str, description: WorkflowExecution) -> JobFinished:
+        ended = f"{description.close_time:%Y-%m-%d %H:%M:%S} UTC" if description.close_time else "a time unknown"
+        return JobFinished(
+            f"job {job} takes no {verb} any more",
+            because=f"it is {phase_of(description)} since {ended}",
+            do=f"see how it ended with: xms migration show {job}",
+        )
+
+    # --- what is asked ------------------------------------------------------------------------------------------------
+
+    async def status(self, job_id: str) -> JobStatus:
+        """All that is known of a job now, with the live figures of its running streams.
+
+        Raises:
+            JobNotFound: there is no such job.
+            NoWorker: the job runs, and no worker answers for it.
+        """
+        description = await self._describe(job_id)
+        if description.status is not WorkflowExecutionStatus.COMPLETED:
+            await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
+        return await self._status_of(description)
+
+    async def _status_of(self, description: WorkflowExecutionDescription) -> JobStatus:
+        match description.status:
+            case WorkflowExecutionStatus.COMPLETED:
+                return (await self._report(description)).status
+            case WorkflowExecutionStatus.RUNNING:
+                answered = await self._ask(description, "status", JobStatus)
+                return await with_live_figures(answered, description, self.client.data_converter)
+            case _:
+                return broken_off(await self._ask(description, "status", JobStatus), description)
+
+    async def events(self, job_id: str) -> Events:
+        """The job's story, oldest first. The same errors as `status`."""
+        description = await self._describe(job_id)
+        if description.status is WorkflowExecutionStatus.COMPLETED:
+            return Events(events=(await self._report(description)).events)
+        await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
+        return await self._ask(description, "events", Events)
+
+    async def list(
+        self,
+        *,
+        phase: str | None = None,
+        source: str | None = None,
+        vm: str | None = None,
+        project: str | None = None,
+        active: bool = False,
+        limit: int = 200,
+    ) -> Listing:
+        """The jobs that Temporal still knows, the last one of each VM: those that run first, each part by job id.
+
+        Args:
+            phase: only jobs in this phase.
+            source: only jobs of this source.
+            vm: only jobs of VMs of this name.
+            project: only jobs of this target project.
+            active: only jobs that have not ended.
+            limit: at most so many.
+        """
+        filters = {PHASE.name: phase, SOURCE.name: source, VM.name: vm, PROJECT.name: project}
+        found = await self._search(filters, active=active, limit=limit + 1)
+        more = len(found) > limit
+        found = sorted(found[:limit], key=lambda execution: (execution.close_time is not None, execution.id))
+        try:
+            await self._see_a_worker("the jobs cannot be asked for their figures")
+        except NoWorker as silent:
+            return Listing(jobs=tuple(map(listed, found)), more=more, silent=silent.trouble())
+        gate = asyncio.Semaphore(AT_A_TIME)
+        jobs = await asyncio.gather(*(self._ask_one(execution, gate) for execution in found))
+        return Listing(jobs=tuple(jobs), more=more)
+
+    async def _search(self, filters: dict[str, str | None], *, active: bool, limit: int) -> Sequence[WorkflowExecution]:
+        latest: dict[str, WorkflowExecution] = {}
+        async with explained(self.address):
+            async for execution in self.client.list_workflows(search(filters, active=active), rpc_timeout=CALL):
+                # A VM that was migrated again has one entry a run; visibility gives the newest first.
+                latest.setdefault(execution.id, execution)
+                if len(latest) == limit:
+                    break
+        return list(latest.values())
+
+    async def _ask_one(self, execution: WorkflowExecution, gate: asyncio.Semaphore) -> Listed:
+        known = listed(execution)
+        async with gate:
+            try:
+                run = None if execution.status is WorkflowExecutionStatus.RUNNING else execution.run_id
+                status = await self._status_of(await self._describe(execution.id, run))
+            except (NoWorker, OperationFailed, JobNotFound):
+                # One job that cannot answer must not hide the others: its line shows what Temporal keeps of it.
+                return known
+        return known.model_copy(
+            update={
+                "phase": status.phase,
+                "paused": status.paused,
+                "last_sync_at": status.last_sync_at,
+                "status": status,
+            }
+        )
+
+    # --- what the workers are asked -----------------------------------------------------------------------------------
+
+    async def check(self, spec: MigrationSpec) -> MigrationChecked:
+        """Whether this could be submitted: the source and the target are looked at, nothing is changed.
+
+        Raises:
+            Refused: this VM is being migrated already; the text names the job and its phase.
+            NoWorker: no worker runs, or none finished in time.
+            XmsError: what stands against it, in the class and the words of the worker.
+        """
+        job = job_id(spec.source, spec.vm)
+        try:
+            if (await self._describe(job)).status is WorkflowExecutionStatus.RUNNING:
+                raise await self._being_migrated(job, spec)
+        except JobNotFound:
+            pass  # which is what a submit wants
+        what = f"the migration of {spec.vm} could not be checked"
+        return await self._operation("CheckMigrationWorkflow", spec, MigrationChecked, what)
+
+    async def sources(self) -> SourceList:
+        """The sources that the workers know. Errors as of `check`."""
+        return await self._operation("ListSourcesWorkflow", ListSources(), SourceList, "sources could not be listed")
+
+    async def check_source(self, name: str) -> SourceReport:
+        """The connection test of a source. Errors as of `check`."""
+        what = f"source {name} could not be tested"
+        return await self._operation("CheckSourceWorkflow", SourceQuery(source=name), SourceReport, what)
+
+    async def vms(self, source: str) -> VmList:
+        """The VMs of a source. Errors as of `check`."""
+        what = f"the VMs of {source} could not be listed"
+        return await self._operation("ListVmsWorkflow", SourceQuery(source=source), VmList, what)
+
+    async def _operation(self, workflow: str, question: Model, answer: type[Answer], what: str) -> Answer:
+        await self._see_a_worker(what, means="nothing was asked of the source or the target")
+        async with explained(self.address):
+            try:
+                async with asyncio.timeout(OPERATION.total_seconds()):
+                    result: Answer = await self.client.execute_workflow(
+                        workflow,
+                        question,
+                        id=f"{workflow}-{uuid.uuid4()}",
+                        task_queue=TASK_QUEUE,
+                        result_type=answer,
+                        execution_timeout=OPERATION,
+                        static_summary=what.replace("could not be", "are" if " VMs " in what else "is"),
+                    )
+            except WorkflowFailureError as failure:
+                raise unwrap(failure, what) from failure
+            except TimeoutError:
+                raise NoWorker(
+                    what,
+                    because=f"no worker finished it within {OPERATION.total_seconds():.0f} s",
+                    do="see the log of the workers",
+                ) from None
+        return result
+
+    # --- around the calls ---------------------------------------------------------------------------------------------
+
+    def _handle(self, job: str, run: str | None = None) -> WorkflowHandle[object, JobReport]:
+        return self.client.get_workflow_handle(job, run_id=run, result_type=JobReport)
+
+    async def _describe(self, job: str, run: str | None = None) -> WorkflowExecutionDescription:
+        async with explained(self.address):
+            try:
+                description = await self._handle(job, run).describe(rpc_timeout=CALL)
+            except RPCError as error:
+                if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT}:
+                    raise
+                raise self._unknown(job) from None
+        if description.workflow_type != WORKFLOW:
+            raise self._unknown(job)
+        return description
+
+    def _unknown(self, job: str) -> JobNotFound:
+        return JobNotFound(
+            f"there is no job '{job}'",
+            because=f"namespace '{self.client.namespace}' at {self.address} has no migration of that id",
+            do="see the jobs with: xms migration list",
+        )
+
+    async def _report(self, ended: WorkflowExecution) -> JobReport:
+        async with explained(self.address):
+            return await self._handle(ended.id, ended.run_id).result(rpc_timeout=CALL)
+
+    async def _ask(self, execution: WorkflowExecution, query: str, answer: type[Answer]) -> Answer:
+        # A job that runs may continue as new meanwhile: its run is not named then.
+        run = None if execution.status is WorkflowExecutionStatus.RUNNING else execution.run_id
+        async with self._answered(execution.id, f"job {execution.id} did not answer"):
+            result: Answer = await self._handle(execution.id, run).query(query, result_type=answer, rpc_timeout=ANSWER)
+        return result
+
+    async def _see_a_worker(self, what: str, means: str = "") -> None:
+        async with explained(self.address):
+            await see_a_worker(self.client, TASK_QUEUE, what=what, means=means)
+
+    @asynccontextmanager
+    async def _answered(self, job: str, what: str) -> AsyncIterator[None]:
+        """What can go wrong between asking a job and its answer."""
+        try:
+            async with explained(self.address):
+                try:
+                    yield
+                except (WorkflowUpdateFailedError, WorkflowQueryFailedError) as failure:
+                    raise unwrap(failure, what) from failure
+                except WorkflowUpdateRPCTimeoutOrCancelledError:
+                    raise _no_answer(what, job) from None
+                except RPCError as error:
+                    if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
+                        raise _no_answer(what, job) from None
+                    if error.status is RPCStatusCode.FAILED_PRECONDITION:
+                        raise NoWorker(what, because=error.message, do="start a worker: xms-worker") from None
+                    if error.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    # It ended between being looked at and being asked.
+                    raise self._finished(job, "order", await self._describe(job)) from None
+        except NoWorker:
+            await self._see_a_worker(what)
+            raise
+
+
+def _no_answer(what: str, job: str) -> NoWorker:
+    return NoWorker(
+        what,
+        because=f"no worker answered for it within {ANSWER.total_seconds():.0f} s",
+        means="whether it was told is not known",
+        do=f"see that the workers run, then: xms migration events {job}",
+    )
