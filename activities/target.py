@@ -40,7 +40,7 @@ class TargetActivities:
     def check_target(self, order: CheckTarget) -> TargetChecked:
         """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
         with self._project(order.spec.target_project) as cloud:
-            return check.check_target(cloud, self.config.target, order)
+            return check.check_target(cloud, self.config.target, order, activity_pulse())
 
     @activity.defn
     def make_volume(self, order: MakeVolume) -> VolumeMade:

@@ -85,6 +85,21 @@ def parse_network_map(texts: Sequence[str], option: str = "--network-map") -> tu
     return tuple(found.values())
 
 
+def parse_pattern(text: str | None, option: str) -> str | None:
+    """A regular expression, seen to be one; None stays None.
+
+    Raises:
+        BadInput: it cannot be compiled.
+    """
+    if text is None:
+        return None
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise BadInput(f"{option} '{text}' is no regular expression", because=str(error)) from None
+    return text
+
+
 def required(text: str, option: str) -> str:
     """The text without the space around it.
 

@@ -80,7 +80,8 @@ def _row(job: Listed, now: datetime) -> tuple[Text, ...]:
     last_sync = Text(quantities.short_moment(job.last_sync_at, now))
     if status is None:
         unknown = Text(ABSENT)
-        return (Text(job.job_id), phase, last_sync, unknown, unknown, unknown, unknown)
+        silence = Text(f"no answer: {job.no_answer}", style=TROUBLE_STYLE) if job.no_answer else unknown
+        return (Text(job.job_id), phase, last_sync, unknown, unknown, unknown, silence)
     over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
     return (
         Text(job.job_id),
@@ -344,7 +345,8 @@ def _phase_word(phase: str, *, paused: bool, share: str = "") -> Text:
 def lag(status: JobStatus, now: datetime) -> str:
     """How far the replica is behind; nothing to say before the first committed sync and after the end."""
     seconds = status.lag_seconds(now)
-    return ABSENT if seconds is None or status.phase is Phase.COMPLETED else quantities.duration(seconds)
+    over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
+    return ABSENT if seconds is None or over else quantities.duration(seconds)
 
 
 def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:

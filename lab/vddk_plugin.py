@@ -40,8 +40,8 @@ SECONDS: Final = 60.0
 HANDLES: Final = 4
 """Connections to QEMU for each client: a connection answers one blocking call at a time."""
 
-_HASHES: Final = {59: hashlib.sha1, 95: hashlib.sha256}
-"""By the length of the thumbprint. SHA-1 is what older VDDK releases take."""
+_HASHES: Final = {20: hashlib.sha1, 32: hashlib.sha256}
+"""By the bytes of the thumbprint. SHA-1 is what older VDDK releases take."""
 
 _given: dict[str, str] = {}
 
@@ -193,8 +193,8 @@ def _unverified() -> ssl.SSLContext:
 
 def _verify(connection: http.client.HTTPSConnection) -> None:
     """Compare the server's certificate with the thumbprint, before the password is sent."""
-    certificate = connection.sock.getpeercert(binary_form=True)
+    certificate: bytes = connection.sock.getpeercert(binary_form=True) or b""
     expected = _given["thumbprint"].upper()
-    seen = _HASHES[len(expected)](certificate).digest().hex(":").upper()
+    seen = _HASHES[len(expected.split(":"))](certificate).digest().hex(":").upper()
     if not hmac.compare_digest(seen, expected):
         raise RuntimeError("VixDiskLib_ConnectEx: Cannot connect to host: the thumbprint of its certificate differs")

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
     from workflows.sync import Sync
-    from xms.job import JobState
+    from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
         CutOver,
@@ -39,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
         full_sync_pause,
         next_step,
     )
-    from xms.models import Abandon, CutoverOrder, JobReport, MigrationSpec, Phase, Trouble
+    from xms.models import Abandon, CutoverOrder, JobReport, Phase, Trouble
     from xms.orders import VolumesOrder
 
 HISTORY_LIMIT: Final = 8000
@@ -51,16 +51,16 @@ class WarmMigrationWorkflow(Commands):
     """Keeps one VM's volumes in step with it, until cutover moves the workload or an operator abandons it."""
 
     @workflow.init
-    def __init__(self, spec: MigrationSpec, carried: JobState | None = None) -> None:
+    def __init__(self, job: JobInput) -> None:
         """Begin a job, or take it over from the run that continued as new."""
-        self.spec = spec
-        self.state = carried or JobState.fresh(spec, workflow.now())
+        self.spec = job.spec()
+        self.state = job.carried or JobState.fresh(self.spec, workflow.now())
         self.shown: tuple[object, ...] = ()
 
     @workflow.run
-    async def run(self, spec: MigrationSpec, carried: JobState | None = None) -> JobReport:
+    async def run(self, job: JobInput) -> JobReport:
         """Do what the table says until the job is over."""
-        del spec, carried
+        del job
         while True:
             self.show()
             try:
@@ -72,7 +72,7 @@ class WarmMigrationWorkflow(Commands):
                 # Somebody cancelled the workflow itself: the job ends as by `abandon`, with its volumes kept.
                 self.state.abandon_asked = Abandon(who="Temporal cancellation")
             if self.should_continue_as_new():
-                workflow.continue_as_new(args=[self.spec, self.state])
+                workflow.continue_as_new(JobInput(**self.spec.model_dump(), carried=self.state))
 
     async def do(self, step: Prepare | Synchronize | CutOver | GoOn | RollBack | End | Wait) -> None:
         """Carry one decision out."""

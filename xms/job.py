@@ -171,3 +171,17 @@ class JobState(BaseModel):
     def story(self) -> Events:
         """The bounded log."""
         return Events(events=self.events, dropped=self.events_dropped)
+
+
+class JobInput(MigrationSpec):
+    """A workflow's only argument: a MigrationSpec as submitted, to which a run that continues as new adds its record.
+
+    One argument, not two, since Temporal decodes an argument that was left out, and then all others, without their
+    types.
+    """
+
+    carried: JobState | None = None
+
+    def spec(self) -> MigrationSpec:
+        """What was submitted."""
+        return MigrationSpec.model_validate(self.model_dump(exclude={"carried"}))

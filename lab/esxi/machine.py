@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -56,21 +57,21 @@ class LabMachine:
         self._tracking_configured = False
         self._writers: dict[int, nbd.NBD] = {}
         self._qemu = QemuProcess(spec, directory, accelerator=accelerator, spawner=spawner)
-        try:
-            self._qmp = QmpClient(
-                self._qemu.control_socket, listener=self._notice, alive=lambda: self._qemu.alive, connect_seconds=60
-            )
-            live = {key: live_node(key) for key in self._capacities}
-            self._store = SnapshotStore(self._qmp, directory, self._qemu.nbd_socket, live)
-            self._tracking = {key: DiskTracking(self._qmp, node) for key, node in live.items()}
-            if not spec.guest:
-                self._writers = {key: _connected(self._store.serve_writable(key)) for key in live}
-        except QmpClosedError as error:
-            self._qemu.end()
-            raise self._qemu.complaint() from error
-        except BaseException:
-            self._qemu.end()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._qemu.end)
+            try:
+                self._qmp = QmpClient(
+                    self._qemu.control_socket, listener=self._notice, alive=lambda: self._qemu.alive, connect_seconds=60
+                )
+                undo.callback(self._qmp.close)
+                live = {key: live_node(key) for key in self._capacities}
+                self._store = SnapshotStore(self._qmp, directory, self._qemu.nbd_socket, live)
+                self._tracking = {key: DiskTracking(self._qmp, node) for key, node in live.items()}
+                if not spec.guest:
+                    self._writers = {key: _connected(self._store.serve_writable(key)) for key in live}
+            except QmpClosedError as error:
+                raise self._qemu.complaint() from error
+            undo.pop_all()
 
     @property
     def pid(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 from concurrent.futures import Executor
@@ -12,6 +13,8 @@ from lab.esxi.interface import MachineSpec
 
 LONGEST_SOCKET_PATH: Final = 90
 """The kernel takes 107 bytes; the rest is for the sockets' own names."""
+
+ENDING_SECONDS: Final = 5.0
 
 ACCELERATORS: Final = {
     # A CPU model that the distribution's kernels boot on without hardware support; one thread a virtual CPU.
@@ -60,7 +63,9 @@ class QemuProcess:
         return self._process.pid
 
     def complaint(self) -> QemuEndedError:
-        """What it said when it ended by itself."""
+        """What it said when it ended by itself, which it did or is about to do: it has closed its connections."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_SECONDS)
         return QemuEndedError(f"QEMU ended with code {self._process.poll()}: {self._log.read_text()[-2000:].strip()}")
 
     def end(self) -> None:

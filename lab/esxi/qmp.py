@@ -75,7 +75,11 @@ class QmpClient:
         self._closed = False
         self._reader = threading.Thread(target=self._read, name=f"qmp {path.parent.name}", daemon=True)
         self._reader.start()
-        self.command("qmp_capabilities")
+        try:
+            self.command("qmp_capabilities")
+        except QmpError:
+            self.close()
+            raise
 
     @property
     def closed(self) -> bool:

@@ -72,6 +72,29 @@ def test_the_written_ranges_cover_exactly_what_differs_with_what_was_zeroed_or_t
     assert [disk.bytes for disk in converted.written] == [MIB + 65536, 65536 + 131072]
 
 
+def test_trimming_what_is_a_hole_already_changes_nothing(workshop: Workshop) -> None:
+    with workshop.volumes[0].path.open("r+b") as file:
+        file.truncate(4 * MIB)
+        file.truncate(SIZE)
+    workshop.virt_v2v(writes=[(0, "discard 3M 2M"), (0, "write -P 0xaa 6M 64k"), (0, "write -P 0 7M 64k")])
+    converted = workshop.convert()
+    assert list(ByteRanges.decode(converted.written[0].ranges)) == [(3 * MIB, MIB), (6 * MIB, 65536), (7 * MIB, 65536)]
+    workshop.commit()
+    assert workshop.volumes[0].path.read_bytes() == (
+        bytes([0x11]) * 3 * MIB + bytes(3 * MIB) + bytes([0xAA]) * 65536 + bytes(SIZE - 6 * MIB - 65536)
+    )
+
+
+def test_what_lies_beyond_the_disk_on_a_larger_volume_is_not_told(workshop: Workshop) -> None:
+    first, second = workshop.order.disks
+    workshop.order = workshop.order.model_copy(
+        update={"disks": (first.model_copy(update={"capacity": MIB + 512}), second)}
+    )
+    workshop.virt_v2v(writes=[(0, "write -P 0xaa 1M 1M")])
+    converted = workshop.convert()
+    assert list(ByteRanges.decode(converted.written[0].ranges)) == [(MIB, 512)]
+
+
 def test_what_the_conversion_found_is_told(workshop: Workshop) -> None:
     converted = workshop.convert()
     assert (converted.firmware, converted.machine, converted.block_bus, converted.net_bus, converted.os_type) == (

@@ -94,6 +94,29 @@ def test_a_reservation_that_never_became_an_attachment_is_taken_over(
         claim.check()
 
 
+def test_an_attachment_that_came_after_the_listing_is_not_removed(
+    cloud: Cloud, target: TargetOrder, volume_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = die_holding(cloud, volume_id)
+    quicker: list[str] = []
+
+    def somebody_else_is_quicker(detail: Model | None = None) -> None:
+        del detail
+        if not quicker:
+            attachments.remove(cloud, attachments.of_workers(cloud, volume_id))
+            made = cloud.volumes.create_attachment(volume_id, connector={"host": "w3", "ip": "127.0.0.1"}, mode="rw")
+            quicker.append(str(made.id))
+
+    monkeypatch.setattr(attachments, "wait_available", lambda *_arguments, **_named: None)
+    with (
+        pytest.raises(VolumeBusy, match="was not attached to worker worker-2"),
+        claimed(cloud, target, volume_id, worker="worker-2", pulse=somebody_else_is_quicker),
+    ):
+        pytest.fail("it got in")
+    assert dead.token
+    assert list(attachments.of_workers(cloud, volume_id)) == quicker
+
+
 def test_two_volumes_are_claimed_together_and_both_kept(cloud: Cloud, target: TargetOrder, volume_id: str) -> None:
     second = volumes.make(cloud, volume_order(target, key=2001), no_pulse).volume_id
     die_holding(cloud, second)

@@ -228,6 +228,16 @@ def test_the_process_ends_with_a_worker_that_is_killed(exporter: Exporter) -> No
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(pid)
+    left = Path(next(word for word in exporter.given()["command"] if word.endswith("nbd.sock"))).parent
+    assert left.exists()
+    with exporter.open():
+        assert not left.exists()
+
+
+def test_two_exports_at_a_time_leave_each_other_alone(exporter: Exporter) -> None:
+    with exporter.open() as first, exporter.open() as second:
+        assert socket_of(first).parent != socket_of(second).parent
+        assert read_by(first) == read_by(second) == CONTENT
 
 
 def test_a_wrong_password_shows_when_the_export_is_opened(exporter: Exporter) -> None:

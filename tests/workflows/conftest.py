@@ -16,7 +16,7 @@ from lab.programs import find_program
 from tests.workflows.world import World
 from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.job import JobState
+from xms.job import JobInput, JobState
 from xms.models import JobReport, JobStatus, MigrationSpec, Phase
 
 
@@ -110,7 +110,7 @@ async def a_job(
     async with a_worker(client, world, cached):
         handle = await client.start_workflow(
             WarmMigrationWorkflow.run,
-            args=[spec, carried],
+            JobInput(**spec.model_dump(), carried=carried),
             id=f"warm-{spec.source}-{spec.vm}",
             task_queue=TASK_QUEUE,
         )

@@ -15,6 +15,7 @@ from tests.workflows.conftest import Job, a_spec, a_worker, program
 from tests.workflows.world import World
 from workflows.names import SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.job import JobInput
 from xms.models import CutoverOrder, JobReport, SetCadence
 
 DAYS = 90
@@ -33,7 +34,7 @@ async def test_a_job_syncs_hourly_for_90_days_over_several_continue_as_news() ->
         async with a_worker(environment.client, world, cached=100):
             spec = a_spec(cadence_seconds=3600)
             handle = await environment.client.start_workflow(
-                WarmMigrationWorkflow.run, args=[spec, None], id="ninety-days", task_queue=TASK_QUEUE
+                WarmMigrationWorkflow.run, JobInput(**spec.model_dump()), id="ninety-days", task_queue=TASK_QUEUE
             )
             first_run = handle.first_execution_run_id
             job = Job(handle, world)

@@ -27,6 +27,7 @@ class Listed(Model):
     last_sync_at: datetime | None = None
     ended_at: datetime | None = None
     status: JobStatus | None = None
+    no_answer: str = Field(default="", description="why there is no status, where the job was asked in vain")
 
 
 class Listing(Model):

@@ -237,9 +237,9 @@ class Migrations:
             try:
                 run = None if execution.status is WorkflowExecutionStatus.RUNNING else execution.run_id
                 status = await self._status_of(await self._describe(execution.id, run))
-            except (NoWorker, OperationFailed, JobNotFound):
+            except (NoWorker, OperationFailed, JobNotFound) as error:
                 # One job that cannot answer must not hide the others: its line shows what Temporal keeps of it.
-                return known
+                return known.model_copy(update={"no_answer": error.because or error.what})
         return known.model_copy(
             update={
                 "phase": status.phase,
@@ -360,7 +360,13 @@ class Migrations:
                     if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
                         raise _no_answer(what, job) from None
                     if error.status is RPCStatusCode.FAILED_PRECONDITION:
-                        raise NoWorker(what, because=error.message, do="start a worker: xms-worker") from None
+                        # Workers are there, and every try to go on with the job fails in the workflow's code.
+                        raise OperationFailed(
+                            what,
+                            because=f"the workers cannot go on with it: {error.message}",
+                            means="the job stands still, and goes on when the workers are mended",
+                            do="see the log of the workers",
+                        ) from None
                     if error.status is not RPCStatusCode.NOT_FOUND:
                         raise
                     # It ended between being looked at and being asked.

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from xms.change_map import ByteRanges
 from xms.conversion import programs
@@ -35,13 +35,22 @@ class Overlay:
         overlay._run("create", "-q", "-f", "qcow2", "-b", volume_path, "-F", "raw", str(path), pulse=pulse)
         return overlay
 
-    def written(self, pulse: Pulse) -> ByteRanges:
-        """What differs from the volume, in whole clusters.
+    def written(self, volume_path: str, pulse: Pulse) -> ByteRanges:
+        """What a commit changes on the volume, in whole clusters; it may be less than what was written, never more.
 
-        What was written, zeroed or trimmed, whatever it holds now.
+        A conversion trims the guest's free space. Where the volume has nothing but zeroes there already, as far as its
+        holes tell, that changes nothing.
+
+        Raises:
+            ConversionFailed: qemu-img could not read one of the two.
         """
-        answer = self._run("map", "--output=json", "-f", "qcow2", str(self.path), pulse=pulse)
-        return ByteRanges((entry["start"], entry["length"]) for entry in json.loads(answer) if entry["depth"] == 0)
+        overlay = self._map("-f", "qcow2", str(self.path), pulse=pulse)
+        volume = self._map("-f", "raw", volume_path, pulse=pulse)
+        holes = ByteRanges((entry["start"], entry["length"]) for entry in volume if entry["zero"])
+        own = [entry for entry in overlay if entry["depth"] == 0]
+        data = ByteRanges((entry["start"], entry["length"]) for entry in own if not entry["zero"])
+        zeroed = ByteRanges((entry["start"], entry["length"]) for entry in own if entry["zero"])
+        return data | (zeroed - holes)
 
     def commit(self, volume_path: str, pulse: Pulse) -> None:
         """Write what the overlay holds into the volume, and flush it.
@@ -58,7 +67,7 @@ class Overlay:
         """
         try:
             self._run("rebase", "-u", "-q", "-f", "qcow2", "-b", volume_path, "-F", "raw", str(self.path), pulse=pulse)
-            # -d keeps the overlay: emptying it would make a repetition after a crash depend on how far that came.
+            # -d keeps the overlay as it is: emptying it takes time, and it is removed at the end anyway.
             self._run("commit", "-q", "-d", "-f", "qcow2", str(self.path), pulse=pulse, timeout=COMMIT_SECONDS)
         except ConversionFailed as error:
             raise WriteFailed(
@@ -74,6 +83,10 @@ class Overlay:
                 because=error.strerror or "",
                 means="the volume may lack part of it until the commit is repeated",
             ) from error
+
+    def _map(self, *arguments: str, pulse: Pulse) -> list[dict[str, Any]]:
+        answer = json.loads(self._run("map", "--output=json", *arguments, pulse=pulse))
+        return list(answer)
 
     def _run(self, verb: str, *arguments: str, pulse: Pulse, timeout: float = QUICK_SECONDS) -> str:
         output = self.path.with_suffix(f".{verb}.out")

@@ -89,7 +89,11 @@ class Conversion:
                 root_device=outcome.root_device,
                 system_partitions=outcome.system_partitions,
             )
-            ranges = [overlay.written(pulse) for overlay in overlays]
+            # A volume is larger than its disk where that is no whole GiB; what is beyond the disk nobody copies again.
+            ranges = [
+                overlay.written(claim.path, pulse).below(disk.capacity)
+                for overlay, claim, disk in zip(overlays, claims, order.disks, strict=True)
+            ]
         except OSError as error:
             raise ConversionFailed(
                 f"{order.vm.vm} was not converted", because=str(error), means=virt_v2v.UNCHANGED

@@ -106,10 +106,6 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
     )
 
 
-class _TooOld(Exception):
-    """The time to give up has come."""
-
-
 class _Copy:
     """One attempt at a plan."""
 
@@ -142,20 +138,17 @@ class _Copy:
         digest = Digest() if verify else None
         try:
             self._beat()
-            self._check_time()
+            self._look_at_the_clock()
             self._transfer(volume, reader, digest, skip_zeroes=skip_zeroes)
-        except _TooOld:
-            self._checkpoint()
-            self._beat()
-            return "the snapshot reached its greatest age"
         except (Interrupted, TransportFailed):
             self._checkpoint()
             # An activity's pulse passes the detail on before it raises Interrupted once more.
             self._beat()
             raise
-        self._give_up_at = None
         self._checkpoint()
         self._beat()
+        if self._ranges.end > self.watermark:
+            return "the snapshot reached its greatest age"
         if digest:
             self._verify(volume, digest)
         return ""
@@ -170,11 +163,11 @@ class _Copy:
         if now >= self._next_checkpoint:
             self._checkpoint()
         self._beat()
-        self._check_time()
+        self._look_at_the_clock()
 
-    def _check_time(self) -> None:
+    def _look_at_the_clock(self) -> None:
         if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
-            raise _TooOld
+            self._reader.stop()
 
     def _transfer(self, volume: Volume, reader: Reader, digest: Digest | None, *, skip_zeroes: bool) -> None:
         rest = self._ranges.from_offset(self.watermark)

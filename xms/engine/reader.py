@@ -20,6 +20,10 @@ from xms.errors import TransportFailed
 SLOTS: Final = 16
 """Reads in flight. They hide 2 ms of latency nearly as well as twice as many, and bound the memory to 16 MiB."""
 
+LOOKAHEAD: Final = 64
+"""Pieces that are asked for beyond the oldest one without an answer. A request that starves among others would hold the
+watermark back without bound, and never count as a stall."""
+
 READ_TRIES: Final = 4
 """A range that could not be read so often on as many connections is given up."""
 
@@ -43,6 +47,7 @@ class _Request:
     piece: Piece
     view: memoryview
     buffer: nbd.Buffer
+    number: int
     failures: int = 0
 
 
@@ -67,10 +72,13 @@ class Reader:
         self._connection: Connection | None = None
         self._slots = [memoryview(mmap.mmap(-1, LARGEST_READ)) for _ in range(SLOTS)]
         self._requests: dict[int, _Request] = {}
-        """by the number of their slot"""
+        """by the number of their slot, the oldest first"""
         self._cookies: dict[int, int] = {}
         """the slots' numbers by the cookies of the present connection"""
+        self._asked = 0
+        """pieces asked for so far"""
         self._asked_to = 0
+        self._exhausted = False
         self._handed_out: int | None = None
 
     def __enter__(self) -> Self:
@@ -102,29 +110,42 @@ class Reader:
         """
         ask = self._ask_status if use_allocation and self._open().tells_zeroes else None
         following = pieces(ranges, ask)
-        exhausted = False
-        while not exhausted or self._requests:
-            while not exhausted and len(self._requests) < SLOTS:
+        while True:
+            while self._may_ask():
                 piece = next(following, None)
                 if piece is None:
-                    exhausted = True
+                    self._asked_to = max(self._asked_to, ranges.end)
+                    self._exhausted = True
                 elif piece.is_zero:
                     self._handed_out = piece.offset
-                    self._asked_to = piece.offset + piece.length
+                    self._count(piece)
                     yield Block(piece.offset, piece.length, None)
                     self._handed_out = None
                 else:
                     self._request(piece)
-            if self._requests:
-                yield self._next_arrived()
-                self._handed_out = None
-        self._asked_to = max(self._asked_to, ranges.end)
+            if not self._requests:
+                return
+            yield self._next_arrived()
+            self._handed_out = None
+
+    def stop(self) -> None:
+        """Ask for nothing more: `blocks` ends with what is under way."""
+        self._exhausted = True
+
+    def _may_ask(self) -> bool:
+        if self._exhausted or len(self._requests) == SLOTS:
+            return False
+        return not self._requests or self._asked - next(iter(self._requests.values())).number < LOOKAHEAD
+
+    def _count(self, piece: Piece) -> None:
+        self._asked += 1
+        self._asked_to = piece.offset + piece.length
 
     def _request(self, piece: Piece) -> None:
         slot = next(number for number in range(SLOTS) if number not in self._requests)
         view = self._slots[slot][: piece.length]
-        self._requests[slot] = _Request(piece, view, nbd.Buffer.from_buffer(view))
-        self._asked_to = piece.offset + piece.length
+        self._requests[slot] = _Request(piece, view, nbd.Buffer.from_buffer(view), self._asked)
+        self._count(piece)
         try:
             self._start(slot)
         except ExportError as error:
@@ -137,7 +158,7 @@ class Reader:
     def _next_arrived(self) -> Block:
         while True:
             # A connection that breaks is blamed on the oldest request, so that the attempts are bounded.
-            blamed = min(self._requests.values(), key=lambda request: request.piece.offset)
+            blamed = next(iter(self._requests.values()))
             try:
                 cookie = self._open().wait_completed()
                 slot = self._cookies[cookie]

@@ -15,6 +15,7 @@ from xms.openstack.faults import translated
 from xms.openstack.ports import ports_of
 from xms.openstack.volumes import gibibytes
 from xms.orders import CheckTarget, TargetChecked
+from xms.pulse import Pulse, no_pulse
 
 if TYPE_CHECKING:
     from openstack.compute.v2.flavor import Flavor
@@ -25,7 +26,7 @@ MIB: Final = 1 << 20
 UNLIMITED: Final = -1
 
 
-def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget) -> TargetChecked:
+def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: Pulse = no_pulse) -> TargetChecked:
     """Resolve what was submitted against the target project, and reckon its quotas. Nothing is changed.
 
     Raises:
@@ -33,7 +34,7 @@ def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget) -> Targ
         BadInput: the flavor is too small, or NICs and mappings do not fit.
         QuotaExceeded: the project's quotas do not cover the VM.
     """
-    findings = _Findings()
+    findings = _Findings(pulse)
     flavor = findings.of(lambda: _flavor(cloud, order))
     findings.of(lambda: _volume_type(cloud, order.spec.volume_type))
     findings.of(lambda: _zone(cloud, order.spec.availability_zone))
@@ -60,11 +61,13 @@ class _Findings:
     Troubles of the connection are not collected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
         self._found: list[XmsError] = []
 
     def of(self, look: Callable[[], T]) -> T | None:
         """The answer, or None and one finding more."""
+        self._pulse()
         try:
             return look()
         except (TargetNotFound, BadInput, QuotaExceeded) as finding:

@@ -67,9 +67,8 @@ def ports_of(cloud: Cloud, job_id: str) -> list[Port]:
         return [
             port
             for port in cloud.network.ports(project_id=cloud.project_id)
-            # The key behind the mark is a number: job "a" must not take the ports of job "a nic".
+            # Job ids hold no spaces (xms.models.job_id), so that no job's mark is the beginning of another's.
             if str(port.description or "").startswith(f"{job_mark(job_id)} ")
-            and str(port.description).removeprefix(f"{job_mark(job_id)} ").isdigit()
         ]
 
 

@@ -15,9 +15,7 @@ import contextlib
 import hashlib
 import os
 import shlex
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from xms.config import SourceConfig, TransportConfig
 from xms.errors import ProgramMissing, TransportFailed
 from xms.pulse import Pulse, no_pulse
 from xms.transport.nbdkit_log import NbdkitLog, explain
+from xms.transport.private_directory import private_directory
 from xms.vsphere.trust import verified_certificate
 
 START_SECONDS: Final = 25.0
@@ -98,9 +97,7 @@ def open_export(
     password = source.password()
     thumbprint = _thumbprint(source, transport)
     with contextlib.ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="xms-", dir=_short_directory()))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        socket = directory / "nbd.sock"
+        socket = stack.enter_context(private_directory()) / "nbd.sock"
         command = _command(source, transport, disk, socket=socket, thumbprint=thumbprint)
         process, log = stack.enter_context(_running(command, secret=password))
         try:
@@ -141,12 +138,6 @@ def _thumbprint(source: SourceConfig, transport: TransportConfig) -> str:
     certificate = verified_certificate(source.host, source)
     # SHA-1 names the certificate to an old VDDK; what is trusted was decided above, by SHA-256 or by a CA.
     return hashlib.new(transport.thumbprint_hash, certificate, usedforsecurity=False).digest().hex(":").upper()
-
-
-def _short_directory() -> str:
-    """Where sockets have short names: the kernel allows 107 bytes, and a configured TMPDIR may use them up."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if runtime and Path(runtime).is_dir() and os.access(runtime, os.W_OK) else "/tmp"  # noqa: S108 - mkdtemp's directory in it is private
 
 
 @contextlib.contextmanager

@@ -1,0 +1,262 @@
+"""xms migration: submit a warm migration and look at jobs. What is said to a job is in cli.verbs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
+
+if TYPE_CHECKING:
+    from xms.models import JobStatus, MigrationSpec
+    from xms.orders import MigrationChecked
+
+app = typer.Typer(help="Warm migrations: jobs that keep a VM's volumes in step with it until cutover.")
+
+
+@app.command()
+def submit(  # noqa: PLR0913 - the command's options
+    *,
+    source: Annotated[str, typer.Option(metavar="NAME", help="Registered source: xms source list.")],
+    vm: Annotated[str, typer.Option(metavar="NAME", help="The VM, by name or inventory path: xms vm list.")],
+    target_project: Annotated[str, typer.Option(metavar="NAME", help="Project that will own the instance.")],
+    flavor: Annotated[str, typer.Option(metavar="NAME", help="Flavor; it must match or exceed the VM.")],
+    volume_type: Annotated[str, typer.Option(metavar="NAME", help="Volume type of every target volume.")],
+    network_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=NETWORK",
+            help="Where the NICs of a source network go, or SOURCE=NETWORK/SUBNET; may be repeated.",
+        ),
+    ] = None,
+    sync_cadence: Annotated[
+        str, typer.Option(metavar="CADENCE", help="manual, 15m, 1h, 1d, or any duration from 1m.")
+    ] = "manual",
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="Kind of migration; warm is the one that there is.")
+    ] = "warm",
+    instance_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the target instance; the VM's name unless given.")
+    ] = None,
+    availability_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Zone of the instance; the cloud chooses unless given.")
+    ] = None,
+    max_snapshot_age: Annotated[
+        str, typer.Option(metavar="TIME", help="A sync's snapshot is given up after this time; the next goes on.")
+    ] = "60m",
+    output: OutputOption = "table",
+) -> None:
+    """Check a warm migration on both sides, and start its full sync."""
+    from cli import parsing
+    from cli.output import print_json
+    from cli.session import ask, who
+    from xms.errors import BadInput
+    from xms.models import MigrationSpec
+
+    if kind != "warm":
+        raise BadInput(f"--kind '{kind}' is unknown", because="allowed: warm")
+    name = parsing.required(vm, "--vm")
+    spec = MigrationSpec(
+        source=parsing.required(source, "--source"),
+        vm=name,
+        kind=kind,
+        target_project=parsing.required(target_project, "--target-project"),
+        instance_name=parsing.required(instance_name or name.rpartition("/")[2], "--instance-name"),
+        flavor=parsing.required(flavor, "--flavor"),
+        volume_type=parsing.required(volume_type, "--volume-type"),
+        availability_zone=availability_zone,
+        network_map=parsing.parse_network_map(network_map or []),
+        cadence_seconds=parsing.parse_cadence(sync_cadence),
+        max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),
+        requested_by=who(),
+    )
+    checked = ask(lambda migrations: migrations.check(spec), f"checking {spec.vm} on {spec.source} and the target")
+    job_id = ask(lambda migrations: migrations.submit(spec))
+    if output == "json":
+        print_json({"job_id": job_id, "checked": checked.model_dump(mode="json")})
+    else:
+        _print_submitted(job_id, spec, checked)
+
+
+def _print_submitted(job_id: str, spec: MigrationSpec, checked: MigrationChecked) -> None:
+    from cli import quantities
+    from cli.output import console
+
+    out = console()
+    disks = checked.vm.disks
+    capacity = quantities.size(sum(disk.capacity for disk in disks))
+    out.print(f"{checked.vm.name}: {len(disks)} disk{'s' * (len(disks) != 1)}, {capacity}", soft_wrap=True)
+    for nic in checked.target.nics:
+        subnet = f"/{nic.subnet}" if nic.subnet else ""
+        out.print(f"  {nic.label}: {nic.source_network} -> {nic.network}{subnet}", soft_wrap=True)
+    out.print(f"  syncs: {quantities.cadence(spec.cadence_seconds)}", soft_wrap=True)
+    out.print(f"submitted: {job_id}", soft_wrap=True)
+    out.print(f"  follow it with: xms migration watch {job_id}", soft_wrap=True)
+
+
+@app.command("list")
+def list_jobs(
+    phase: Annotated[str | None, typer.Option(metavar="PHASE", help="Only jobs in this phase.")] = None,
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs of this source.")] = None,
+    vm: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs of this VM.")] = None,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="Only jobs of this target project.")] = None,
+    *,
+    active: Annotated[bool, typer.Option("--active", help="Only jobs that have not ended.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many jobs.")] = 200,
+    output: OutputOption = "table",
+) -> None:
+    """Show all jobs: phase, last sync, lag, cadence, and what comes next."""
+    from datetime import UTC, datetime
+
+    from cli import screens
+    from cli.figures import as_json
+    from cli.output import console, print_json, say
+    from cli.session import ask
+
+    wanted = _known_phase(phase)
+    found = ask(
+        lambda migrations: migrations.list(
+            phase=wanted, source=source, vm=vm, project=project, active=active, limit=limit
+        )
+    )
+    now = datetime.now(UTC)
+    if output == "json":
+        jobs = [
+            job.model_dump(mode="json", exclude={"status"})
+            | {"status": as_json(job.status, now) if job.status else None}
+            for job in found.jobs
+        ]
+        silent = found.silent.model_dump(mode="json") if found.silent else None
+        print_json({"jobs": jobs, "more": found.more, "silent": silent})
+        return
+    if found.jobs:
+        out = console()
+        out.print(screens.listing(found, now, out.width))
+    else:
+        say("no jobs" + (" of that kind" if wanted or source or vm or project or active else ""))
+    if found.more:
+        say(f"there are more than {limit}: narrow the search, or raise --limit")
+    if found.silent:
+        say(f"{found.silent.what}: {found.silent.because}; {found.silent.do}")
+
+
+def _known_phase(text: str | None) -> str | None:
+    from xms.errors import BadInput
+    from xms.models import Phase
+
+    if text is None:
+        return None
+    for phase in Phase:
+        if phase.lower() == text.strip().lower().replace("-", " "):
+            return phase
+    raise BadInput(f"--phase '{text}' is unknown", because=f"allowed: {', '.join(Phase)}")
+
+
+@app.command()
+def show(job: JobArgument = None, job_option: JobOption = None, output: OutputOption = "table") -> None:
+    """Show one job with all its figures: metrics, disks, NICs, trouble, cutover."""
+    from datetime import UTC, datetime
+
+    from cli import screens
+    from cli.figures import as_json
+    from cli.output import console, print_json
+    from cli.parsing import one_job
+    from cli.session import ask
+
+    job_id = one_job(job, job_option)
+    status = ask(lambda migrations: migrations.status(job_id))
+    now = datetime.now(UTC)
+    if output == "json":
+        print_json(as_json(status, now))
+        return
+    out = console()
+    out.print(screens.job(status, now, out.width))
+
+
+@app.command()
+def watch(
+    job: JobArgument = None,
+    job_option: JobOption = None,
+    until: Annotated[
+        Literal["end", "ready", "completed"],
+        typer.Option(help="What to wait for. A job that fails or is abandoned ends every wait."),
+    ] = "end",
+    timeout: TimeoutOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Follow one job live: bytes read and written, rate, estimated completion, lag. Ends when the job does."""
+    from cli import watching
+    from cli.parsing import one_job, parse_duration
+    from cli.session import ask
+
+    job_id = one_job(job, job_option)
+    seconds = None if timeout is None else parse_duration(timeout, "--timeout")
+    goal = {"end": watching.END, "ready": watching.READY, "completed": watching.COMPLETED}[until]
+    status = ask(lambda migrations: watching.follow(migrations, job_id, goal, output=output, timeout_seconds=seconds))
+    finish(status, reached=goal.reached(status), output=output)
+
+
+def finish(status: JobStatus, *, reached: bool, output: OutputOption) -> None:
+    """End a command that followed a job: silently where it came to what was waited for, else with why it did not.
+
+    Raises:
+        typer.Exit: with ExitCode.FAILED.
+    """
+    if reached:
+        return
+    from cli.output import error_lines, print_error
+    from xms.client.failures import error_of
+
+    if status.trouble is None:
+        words = f"job {status.job_id} is {status.phase}"
+        lines, fields = [f"error: {words}"], {"kind": str(status.phase), "what": words}
+    else:
+        lines, fields = error_lines(error_of(status.trouble)), status.trouble.model_dump(mode="json")
+    print_error(lines, fields | {"exit_code": int(ExitCode.FAILED)}, as_json=output == "json")
+    raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command()
+def events(
+    job: JobArgument = None,
+    job_option: JobOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
+    output: OutputOption = "table",
+) -> None:
+    """Show a job's story: what happened, when, and who ordered it."""
+    from datetime import UTC, datetime
+
+    from rich.text import Text
+
+    from cli import quantities, screens
+    from cli.output import console, print_json, say
+    from cli.parsing import one_job
+    from cli.session import ask
+
+    job_id = one_job(job, job_option)
+    found = ask(lambda migrations: migrations.events(job_id))
+    chosen = found.events if limit is None else found.events[-limit:]
+    left_out = found.dropped + len(found.events) - len(chosen)
+    if output == "json":
+        print_json(
+            {"job_id": job_id, "events": [event.model_dump(mode="json") for event in chosen], "dropped": left_out}
+        )
+        return
+    table = screens.columns("TIME", "EVENT", "WHAT", "WHO")
+    table.columns[2].no_wrap = False
+    now = datetime.now(UTC)
+    for event in chosen:
+        day = (
+            ""
+            if event.at.astimezone().date() == now.astimezone().date()
+            else quantities.short_moment(event.at, now) + " "
+        )
+        style = screens.TROUBLE_STYLE if "failed" in event.kind else ""
+        table.add_row(
+            f"{day}{event.at.astimezone():%H:%M:%S}", Text(event.kind, style=style), Text(event.text), event.who
+        )
+    console().print(table)
+    if left_out:
+        say(f"{left_out} older event{'s' * (left_out != 1)} left out")

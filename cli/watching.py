@@ -1,0 +1,181 @@
+"""Following a job until it is where one waits for it to be: live at a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from cli import screens
+from cli.figures import as_json, sync_progress
+from cli.output import Output, console, print_json_line
+from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
+from xms.models import JobStatus, Phase
+
+if TYPE_CHECKING:
+    from xms.client import Migrations
+
+POLL_SECONDS: Final = 1.0
+QUIET_SECONDS: Final = 5.0
+"""Without a terminal, how often a line is written while only figures change."""
+
+OVER: Final = frozenset({Phase.COMPLETED, Phase.ABANDONED, Phase.FAILED})
+"""Where a job goes no further by itself."""
+
+
+@dataclass(frozen=True)
+class Until:
+    """What is waited for. A job that is over, or waits for a person, ends every wait."""
+
+    words: str
+    reached: Callable[[JobStatus], bool]
+
+
+END: Final = Until("its end", lambda status: status.phase is Phase.COMPLETED)
+COMPLETED: Final = Until("phase Completed", lambda status: status.phase is Phase.COMPLETED)
+READY: Final = Until("phase Ready", lambda status: status.phase in {Phase.READY, Phase.COMPLETED})
+
+
+def cutover_ends(ordered_before: datetime | None) -> Until:
+    """The end of a cutover that was just ordered: the target runs, or it was rolled back and the job is Ready.
+
+    Args:
+        ordered_before: time of the cutover that the job's record held before.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        if status.phase is not Phase.READY:
+            return status.phase is Phase.COMPLETED
+        ordered = status.cutover.ordered_at if status.cutover else None
+        return ordered is not None and ordered != ordered_before
+
+    return Until("the cutover's end", reached)
+
+
+class Screen(Protocol):
+    """Where a job's states are shown as they come."""
+
+    def show(self, status: JobStatus, silence: str) -> None:
+        """Show one state.
+
+        Args:
+            status: the last one that is known.
+            silence: why no newer one is known; empty when it is new.
+        """
+
+
+class LiveScreen:
+    """The whole job, redrawn in place."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+
+    def show(self, status: JobStatus, silence: str) -> None:
+        """Redraw it."""
+        width = self.live.console.width
+        parts = [screens.job(status, datetime.now(UTC), width)]
+        if silence:
+            parts.append(Text(f"  no news: {silence}", style=screens.TROUBLE_STYLE))
+        self.live.update(Group(*parts), refresh=True)
+
+
+class Lines:
+    """A line whenever something changes, and now and then while only figures do."""
+
+    def __init__(self) -> None:
+        self.last: tuple[object, ...] = ()
+        self.written_at = 0.0
+        self.console = console()
+
+    def show(self, status: JobStatus, silence: str) -> None:
+        """Write a line where there is something new to say."""
+        progress = sync_progress(status)
+        trouble = status.trouble.what if status.trouble else ""
+        state = (status.phase, status.paused, status.doing, trouble, silence)
+        if state == self.last and not (progress and time.monotonic() - self.written_at >= QUIET_SECONDS):
+            return
+        self.last, self.written_at = state, time.monotonic()
+        now = datetime.now(UTC)
+        words = [screens.phase_text(status).plain]
+        words += [status.doing] if status.doing else []
+        words += [screens.progress_words(progress)] if progress else []
+        words += [f"lag {screens.lag(status, now)}"]
+        words += [f"trouble: {trouble}"] if trouble else []
+        words += [f"no news: {silence}"] if silence else []
+        self.console.print(f"{now.astimezone():%H:%M:%S}  {'; '.join(words)}", soft_wrap=True)
+
+
+class JsonLines:
+    """Each state that differs from the one before as a line of JSON."""
+
+    def __init__(self) -> None:
+        self.last: JobStatus | None = None
+
+    def show(self, status: JobStatus, silence: str) -> None:
+        """Write it."""
+        if not silence and status != self.last:
+            self.last = status
+            print_json_line(as_json(status, datetime.now(UTC)))
+
+
+async def follow(
+    migrations: Migrations, job_id: str, until: Until, *, output: Output, timeout_seconds: int | None = None
+) -> JobStatus:
+    """Show a job until it is where one waits for it to be, or goes no further by itself; give its last state.
+
+    A worker or server that falls silent on the way is waited for: jobs outlive both.
+
+    Raises:
+        WaitedTooLong: it did not come in time.
+        JobNotFound: there is no such job.
+        NoWorker, TemporalUnreachable: nobody answers at the beginning.
+    """
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    status = await migrations.status(job_id)
+    with _screen(output) as screen:
+        silence = ""
+        while True:
+            screen.show(status, silence)
+            if not silence and (until.reached(status) or status.phase in OVER):
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitedTooLong(
+                    f"job {job_id} did not reach {until.words} within {timeout_seconds} s",
+                    because=f"it is in phase {status.phase}",
+                    means="the job goes on",
+                    do=f"see it with: xms migration show {job_id}",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                status, silence = await migrations.status(job_id), ""
+            except (NoWorker, TemporalUnreachable, OperationFailed) as error:
+                silence = error.because or error.what
+
+
+def _screen(output: Output) -> AbstractContextManager[Screen]:
+    if output == "json":
+        return nullcontext(JsonLines())
+    terminal = console()
+    return _Redrawn() if terminal.is_terminal else nullcontext(Lines())
+
+
+class _Redrawn:
+    """A live display that leaves its last picture behind."""
+
+    def __init__(self) -> None:
+        self.live = Live(console=console(), auto_refresh=False, vertical_overflow="visible")
+
+    def __enter__(self) -> Screen:
+        self.live.__enter__()
+        return LiveScreen(self.live)
+
+    def __exit__(self, *reason: object) -> None:
+        self.live.stop()

@@ -1,0 +1,1 @@
+"""The whole product, worker processes included, against the stand-ins."""

@@ -1,0 +1,248 @@
+"""A stage for the whole product: the stand-ins in this process, Temporal and the workers in processes of their own.
+
+The VM has no guest: its disks are real QEMU disks with real snapshots and change tracking, and the test writes them,
+so that a test takes seconds and knows every byte. The guest's part is played in test_with_a_guest.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from lab.cloud.server import CloudServer
+from lab.esxi.host import LabHost
+from lab.esxi.interface import DiskSpec, Machine, MachineSpec, NicSpec
+from lab.layout import PASSWORD, USERNAME
+from lab.proof import compare
+from lab.temporal_server import TemporalServer
+from lab.vcenter.certificate import make
+from lab.vcenter.server import VcenterServer
+from xms.client import Migrations
+from xms.models import JobStatus, MigrationSpec, NetworkMapping, Phase
+
+REPOSITORY: Final = Path(__file__).parents[2]
+PLUGIN: Final = REPOSITORY / "lab/vddk_plugin.py"
+STAND_IN_VIRT_V2V: Final = REPOSITORY / "tests/conversion/stand_in_virt_v2v.py"
+
+DISK_BYTES: Final = 192 << 20
+PIECE: Final = 1 << 20
+
+
+class Stage:
+    """One VM with two disks, a cloud, Temporal; workers come and go."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self._stack = stack
+        self._noise = random.Random(7)  # noqa: S311 - test data
+        self.host = stack.enter_context(LabHost(directory / "esxi", [_machine(directory)]))
+        self.machine.power_on()
+        thumbprint = make(directory / "vcenter.pem", ["127.0.0.1"])
+        self.vcenter = VcenterServer(
+            self.host, address="127.0.0.1", port=0, certificate=directory / "vcenter.pem", users={USERNAME: PASSWORD}
+        )
+        self.vcenter.start()
+        stack.callback(self.vcenter.stop)
+        self.cloud = CloudServer(directory / "cloud")
+        self.cloud.start()
+        stack.callback(self.cloud.stop)
+        self.cloud.write_clouds_yaml(directory / "clouds.yaml")
+        self.temporal = TemporalServer(directory / "temporal")
+        self.temporal.start()
+        stack.callback(self.temporal.stop)
+        self.thumbprint = thumbprint
+        self.password = directory / "source.password"
+        self.password.touch(mode=0o600)
+        self.password.write_text(PASSWORD + "\n")
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        stack.callback(self._stop_workers)
+
+    @property
+    def machine(self) -> Machine:
+        """The VM."""
+        return self.host.machines[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What reaches this stage's Temporal."""
+        return {"TEMPORAL_ADDRESS": self.temporal.address}
+
+    # --- the guest's part ---------------------------------------------------------------------------------------------
+
+    def write(self, disk_key: int, offset: int, length: int) -> None:
+        """Write noise to the running VM's disk."""
+        self.machine.write(disk_key, offset, self._noise.randbytes(length))
+
+    def fill(self, pieces: int) -> None:
+        """Write noise to many places of both disks."""
+        for key in (2000, 2001):
+            for number in range(pieces):
+                self.write(key, number * PIECE, PIECE)
+
+    # --- workers ------------------------------------------------------------------------------------------------------
+
+    def start_worker(self, name: str, *, slow: bool = False) -> None:
+        """Start a worker process and wait until it is ready; a slow one reads its source with a delay."""
+        config = self.directory / f"{name}.toml"
+        plugin = f"--filter=delay python {PLUGIN} rdelay=40ms" if slow else f"python {PLUGIN}"
+        config.write_text(f"""\
+[worker]
+name = "{name}"
+data_dir = "{self.directory / name}"
+lease_seconds = 4
+log_format = "json"
+
+[sources.lab]
+host = "127.0.0.1"
+port = {self.vcenter.port}
+username = "{USERNAME}"
+password_file = "{self.password}"
+thumbprint = "{self.thumbprint}"
+
+[target]
+cloud = "lab"
+clouds_file = "{self.directory / "clouds.yaml"}"
+zeroed_volume_types = ["ssd"]
+poll_seconds = 0.2
+
+[transport]
+plugin = "{plugin}"
+
+[conversion]
+program = "{STAND_IN_VIRT_V2V}"
+""")
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as output:
+            self.workers[name] = subprocess.Popen(
+                [sys.executable, "-m", "worker", "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | self.environment,
+                cwd=REPOSITORY,
+            )
+        deadline = time.monotonic() + 30
+        while b"worker is ready" not in log.read_bytes():
+            assert self.workers[name].poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    def kill_worker(self, name: str) -> None:
+        """kill -9."""
+        process = self.workers.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def stop_worker(self, name: str) -> None:
+        """SIGTERM, and wait for its end."""
+        process = self.workers.pop(name)
+        process.terminate()
+        assert process.wait(40) == 0, (self.directory / f"{name}.log").read_text()
+
+    def _stop_workers(self) -> None:
+        for process in self.workers.values():
+            process.kill()
+            process.wait()
+
+    def convert_by(self, name: str, **behaviour: object) -> Path:
+        """Tell the stand-in virt-v2v of a worker what to do; returns the file that it touches once it has begun."""
+        directory = self.directory / name / "conversions"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "behaviour.json").write_text(__import__("json").dumps(behaviour))
+        return directory / "started"
+
+    # --- what came of it ----------------------------------------------------------------------------------------------
+
+    def replica_equals_source(self, status: JobStatus) -> bool:
+        """Compare every disk with its volume, byte for byte, outside the product."""
+        files = {disk.key: disk.file for disk in self.machine.spec.disks}
+        return all(
+            compare(files[disk.key], self.directory / "cloud" / "volumes" / f"volume-{disk.volume_id}").equal
+            for disk in status.disks
+        )
+
+
+def _machine(directory: Path) -> MachineSpec:
+    disks = []
+    for number in range(2):
+        file = directory / f"disk-{number}.raw"
+        with file.open("wb") as disk:
+            disk.truncate(DISK_BYTES)
+        disks.append(DiskSpec(2000 + number, f"Hard disk {number + 1}", file, f"[ds1] vm/disk-{number}.vmdk"))
+    return MachineSpec(
+        name="db-prod-01",
+        disks=tuple(disks),
+        nics=(NicSpec(4000, "Network adapter 1", "00:50:56:9a:11:02", "VM Network"),),
+        memory=256 << 20,
+        guest=False,
+    )
+
+
+@contextmanager
+def a_stage(directory: Path) -> Iterator[Stage]:
+    """A stage without workers; everything of it ends with the block."""
+    with ExitStack() as stack:
+        yield Stage(directory, stack)
+
+
+def a_spec(**changes: object) -> MigrationSpec:
+    """The migration of the stage's VM."""
+    given: Mapping[str, object] = {
+        "source": "lab",
+        "vm": "db-prod-01",
+        "target_project": "infra",
+        "instance_name": "db-prod-01",
+        "flavor": "m1.nano",
+        "volume_type": "ssd",
+        "network_map": (NetworkMapping(source="VM Network", network="internal-net"),),
+    }
+    return MigrationSpec.model_validate({**given, **changes})
+
+
+class Watch:
+    """A job as a test follows it, through the client that everybody uses."""
+
+    def __init__(self, migrations: Migrations, job: str) -> None:
+        self.migrations = migrations
+        self.job = job
+
+    async def status(self) -> JobStatus:
+        """Now."""
+        return await self.migrations.status(self.job)
+
+    async def until(self, phase: Phase, *, syncs: int = 0, seconds: float = 120.0) -> JobStatus:
+        """Wait for a phase at rest."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = await self.status()
+            if status.phase is phase and status.sync_count >= syncs and status.sync is None:
+                return status
+            if status.phase is Phase.FAILED or time.monotonic() > deadline:
+                raise AssertionError(await self.story(status))
+            await asyncio.sleep(0.1)
+
+    async def until_copied(self, at_least: int, seconds: float = 60.0) -> None:
+        """Wait until the streams that run have flushed so much."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = await self.status()
+            if sum(progress.bytes_written for progress in status.progress) >= at_least:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(await self.story(status))
+            await asyncio.sleep(0.05)
+
+    async def story(self, status: JobStatus) -> str:
+        """For a test that failed: where the job stands and how it came there."""
+        events = await self.migrations.events(self.job)
+        lines = [f"{event.at:%H:%M:%S} {event.kind}: {event.text}" for event in events.events]
+        return "\n".join([f"{status.phase}: {status.doing}, {status.trouble}", *lines])

@@ -1,0 +1,114 @@
+"""kill -9 of the worker in the middle of things: another one goes on, nothing is lost, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.stage import PIECE, Stage, Watch, a_spec, a_stage
+from xms.client import Migrations
+from xms.models import CutoverOrder, Phase, SyncNow
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with a_stage(tmp_path) as stage:
+        monkeypatch.setitem(os.environ, "TEMPORAL_ADDRESS", stage.temporal.address)
+        yield stage
+
+
+async def submitted() -> Watch:
+    migrations = await Migrations.connect()
+    return Watch(migrations, await migrations.submit(a_spec()))
+
+
+async def test_a_job_runs_from_submit_to_completed_with_real_workers(stage: Stage) -> None:
+    stage.fill(16)
+    stage.start_worker("first")
+    watch = await submitted()
+    ready = await watch.until(Phase.READY)
+    assert stage.replica_equals_source(ready)
+    assert ready.bytes_full >= 32 * PIECE
+    stage.write(2001, 100 * PIECE + 4096, 4096)
+    await watch.migrations.command(watch.job, "sync-now", SyncNow(who="test"))
+    synced = await watch.until(Phase.READY, syncs=1)
+    assert stage.replica_equals_source(synced)
+    assert synced.bytes_incremental == 64 << 10
+    started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"]], sleep=3)
+    await watch.migrations.command(watch.job, "cutover", CutoverOrder(who="test", evidence_timeout_seconds=30))
+    while not started.exists():
+        await asyncio.sleep(0.1)
+    assert stage.machine.power_state == "poweredOff"
+    assert stage.replica_equals_source(synced)
+    done = await watch.until(Phase.COMPLETED)
+    assert done.cutover is not None
+    assert done.cutover.downtime_ended_at is not None
+    assert stage.machine.snapshots == ()
+    assert "migrated by XMS job" in stage.machine.annotation
+
+
+async def test_kill_9_during_the_full_sync_another_worker_completes_it(stage: Stage) -> None:
+    stage.fill(96)
+    stage.start_worker("first", slow=True)
+    watch = await submitted()
+    await watch.until_copied(48 * PIECE)
+    stage.kill_worker("first")
+    stage.write(2000, 5 * PIECE, PIECE)
+    stage.start_worker("second")
+    ready = await watch.until(Phase.READY)
+    await watch.migrations.command(watch.job, "sync-now", SyncNow())
+    ready = await watch.until(Phase.READY, syncs=1)
+    assert stage.replica_equals_source(ready)
+    assert stage.machine.snapshots == ()
+
+
+async def test_kill_9_during_an_incremental_sync_another_worker_completes_it(stage: Stage) -> None:
+    stage.fill(4)
+    stage.start_worker("first", slow=True)
+    watch = await submitted()
+    await watch.until(Phase.READY)
+    stage.fill(96)
+    await watch.migrations.command(watch.job, "sync-now", SyncNow())
+    await watch.until_copied(48 * PIECE)
+    stage.kill_worker("first")
+    stage.start_worker("second")
+    ready = await watch.until(Phase.READY, syncs=1)
+    assert stage.replica_equals_source(ready)
+    assert stage.machine.snapshots == ()
+
+
+async def test_kill_9_during_the_cutover_another_worker_completes_it(stage: Stage) -> None:
+    stage.fill(8)
+    stage.start_worker("first")
+    watch = await submitted()
+    ready = await watch.until(Phase.READY)
+    started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"]], sleep=300)
+    await watch.migrations.command(watch.job, "cutover", CutoverOrder(evidence_timeout_seconds=30))
+    while not started.exists():
+        await asyncio.sleep(0.1)
+    stage.kill_worker("first")
+    assert stage.replica_equals_source(ready)
+    stage.convert_by("second", writes=[[0, "write -P 9 4096 8192"]])
+    stage.start_worker("second")
+    done = await watch.until(Phase.COMPLETED, seconds=180)
+    assert done.cutover is not None
+    assert stage.machine.power_state == "poweredOff"
+    assert stage.machine.snapshots == ()
+
+
+async def test_a_worker_that_is_stopped_hands_its_stream_over_without_reading_twice(stage: Stage) -> None:
+    stage.fill(96)
+    stage.start_worker("first", slow=True)
+    watch = await submitted()
+    await watch.until_copied(48 * PIECE)
+    stage.stop_worker("first")
+    stage.start_worker("second")
+    ready = await watch.until(Phase.READY)
+    assert stage.replica_equals_source(ready)
+    assert ready.bytes_full == 192 * PIECE
