@@ -198,8 +198,14 @@ def watch(
     finish(status, reached=goal.reached(status), output=output)
 
 
-def finish(status: JobStatus, *, reached: bool, output: OutputOption) -> None:
+def finish(status: JobStatus, *, reached: bool, output: OutputOption, because: str = "") -> None:
     """End a command that followed a job: silently where it came to what was waited for, else with why it did not.
+
+    Args:
+        status: the job's last state.
+        reached: whether it is what was waited for.
+        output: the form of the explanation.
+        because: the explanation where the state has none.
 
     Raises:
         typer.Exit: with ExitCode.FAILED.
@@ -211,7 +217,8 @@ def finish(status: JobStatus, *, reached: bool, output: OutputOption) -> None:
 
     if status.trouble is None:
         words = f"job {status.job_id} is {status.phase}"
-        lines, fields = [f"error: {words}"], {"kind": str(status.phase), "what": words}
+        lines, fields = [f"error: {words}"], {"kind": str(status.phase), "what": words, "because": because}
+        lines += [f"  because: {because}"] if because else []
     else:
         lines, fields = error_lines(error_of(status.trouble)), status.trouble.model_dump(mode="json")
     print_error(lines, fields | {"exit_code": int(ExitCode.FAILED)}, as_json=output == "json")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group, RenderableType
@@ -32,7 +33,14 @@ TROUBLE_STYLE: Final = "red"
 WIDE: Final = 100
 """Columns from which a screen has room for whole volume ids and three figures beside each other."""
 
-BAR: Final = 24
+BAR: Final = 40
+
+ALL_DISKS: Final = "all disks"
+
+NEXT_COLUMNS: Final = 30
+"""What the list's last column needs at least, so that a sentence in it can be read."""
+
+INDENT: Final = (0, 0, 0, 2)
 
 
 def columns(*headers: str, right: Sequence[str] = ()) -> Table:
@@ -51,8 +59,10 @@ def listing(found: Listing, now: datetime, width: int) -> RenderableType:
     headers = ("JOB", "PHASE", "LAST SYNC", "LAG", "CADENCE", "SYNCS", "NEXT")
     rows = [_row(job, now) for job in found.jobs]
     widths = [max(len(header), *(row[n].cell_len for row in rows)) for n, header in enumerate(headers)]
+    widths[-1] = min(widths[-1], NEXT_COLUMNS)
     if sum(widths) + 2 * (len(headers) - 1) <= width:
         table = columns(*headers, right=("SYNCS",))
+        table.columns[-1].no_wrap = False
         for row in rows:
             table.add_row(*row)
         return table
@@ -71,7 +81,7 @@ def _stacked(headers: Sequence[str], rows: Sequence[Sequence[Text]]) -> Iterator
             line += cell + Text(" " * (wide - cell.cell_len + 2))
         yield line
         if row[next_column].plain != ABSENT:
-            yield Padding(row[next_column], (0, 0, 0, 2))
+            yield Padding(row[next_column], INDENT, expand=False)
 
 
 def _row(job: Listed, now: datetime) -> tuple[Text, ...]:
@@ -123,6 +133,17 @@ def job(status: JobStatus, now: datetime, width: int) -> RenderableType:
     return Group(*_job(status, now, width))
 
 
+def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
+    """What moves: the phase, the metrics, the sync's bars, the cutover's steps, trouble. It fits 24 lines."""
+    parts: list[RenderableType] = [heading(status, now, width), Text("")]
+    parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
+    if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
+        parts += [Text(""), *cutover(status.cutover, status.phase)]
+    if status.trouble:
+        parts += [Text(""), _facts(list(trouble(status.trouble)))]
+    return Group(*parts)
+
+
 def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableType]:
     yield heading(status, now, width)
     yield _facts(_identity(status))
@@ -131,18 +152,19 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     yield from running(status, now)
     if status.disks:
         yield Text("")
-        yield Padding(disks(status.disks, wide=width >= WIDE), (0, 0, 0, 2))
+        yield Padding(disks(status, wide=width >= WIDE), INDENT, expand=False)
     if status.nics:
         yield Text("")
         yield _facts([("NIC", Text(_nic(nic))) for nic in status.nics])
     if status.cutover:
         yield Text("")
-        yield from cutover(status.cutover)
+        yield from cutover(status.cutover, status.phase)
     if status.trouble:
         yield Text("")
         yield _facts(list(trouble(status.trouble)))
     yield Text("")
-    yield _facts([("next", Text(line)) for line in advice(status, now)])
+    labels = itertools.chain(["next"], itertools.repeat(""))
+    yield _facts([(label, Text(line)) for label, line in zip(labels, advice(status, now), strict=False)])
 
 
 def heading(status: JobStatus, now: datetime, width: int) -> Text:
@@ -181,7 +203,7 @@ def metrics(status: JobStatus, now: datetime, per_row: int) -> RenderableType:
         grid.add_column(no_wrap=True, min_width=14)
     for start in range(0, len(figures), per_row):
         grid.add_row(*(part for figure in figures[start : start + per_row] for part in figure))
-    return Padding(grid, (0, 0, 0, 2))
+    return Padding(grid, INDENT, expand=False)
 
 
 def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
@@ -192,21 +214,23 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
         reason = f"{status.sync.reason} sync: " if status.sync else ""
         yield _facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
     if progress:
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True)
-        grid.add_column()
         labels = {disk.key: disk.label for disk in status.disks}
-        for stream in status.progress:
-            part = disk_progress(status, stream.disk_key)
-            if part:
-                grid.add_row(labels.get(stream.disk_key, str(stream.disk_key)), bar(part), Text(progress_words(part)))
-        if len(status.progress) != 1:
-            grid.add_row("all disks", bar(progress), Text(progress_words(progress)))
-        yield Padding(grid, (0, 0, 0, 2))
+        parts = [(labels.get(stream.disk_key, str(stream.disk_key)), stream.disk_key) for stream in status.progress]
+        wide = max([len(label) for label, _ in parts] + [len(ALL_DISKS)])
+        for label, key in parts:
+            yield from _progress_lines(label.ljust(wide), disk_progress(status, key))
+        if len(parts) != 1:
+            yield from _progress_lines(ALL_DISKS.ljust(wide), progress)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
         yield _facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+
+
+def _progress_lines(label: str, progress: Progress | None) -> Iterator[RenderableType]:
+    """Two lines, since the bar and the words do not fit beside each other on a terminal of 80 columns."""
+    if progress:
+        yield Padding(Text(f"{label}  ") + bar(progress), INDENT, expand=False)
+        yield Padding(Text(progress_words(progress)), (0, 0, 0, 4), expand=False)
 
 
 def bar(progress: Progress) -> Text:
@@ -224,19 +248,17 @@ def progress_words(progress: Progress) -> str:
 
 
 def _eta_clock(progress: Progress | None, now: datetime) -> str:
-    from datetime import timedelta
-
     if progress is None or progress.seconds_left is None:
         return ""
     return f", done about {quantities.short_moment(now + timedelta(seconds=progress.seconds_left), now)}"
 
 
-def disks(found: Sequence[Disk], *, wide: bool) -> Table:
+def disks(status: JobStatus, *, wide: bool) -> Table:
     """The disks and their volumes."""
     table = columns(
         "DISK", "SIZE", "VOLUME", "ALLOCATED", "LAST DELTA", "UNSEEDED", right=("SIZE", "ALLOCATED", "LAST DELTA")
     )
-    for disk in found:
+    for disk in status.disks:
         volume = disk.volume_id or ABSENT
         table.add_row(
             f"{disk.label} ({disk.key})" if wide else disk.label,
@@ -244,7 +266,7 @@ def disks(found: Sequence[Disk], *, wide: bool) -> Table:
             volume if wide or len(volume) <= 12 else f"{volume[:8]}..",  # noqa: PLR2004 - a whole id is longer
             quantities.size(disk.allocated) if disk.allocated else ABSENT,
             quantities.size(disk.last_delta),
-            _unseeded(disk),
+            ABSENT if status.phase is Phase.COMPLETED else _unseeded(disk),
         )
     return table
 
@@ -260,7 +282,7 @@ def _nic(nic: Nic) -> str:
     return f"{nic.label}: {nic.source_network} -> {nic.network}{subnet}, MAC kept {nic.mac}"
 
 
-def cutover(record: Cutover) -> Iterator[RenderableType]:
+def cutover(record: Cutover, phase: Phase) -> Iterator[RenderableType]:
     """The last cutover, step by step, and its downtime."""
     table = columns("CUTOVER STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
     for step in record.steps:
@@ -271,8 +293,8 @@ def cutover(record: Cutover) -> Iterator[RenderableType]:
         )
         style = TROUBLE_STYLE if step.outcome == "failed" else ""
         table.add_row(step.name, f"{step.started_at.astimezone():%H:%M:%S}", took, Text(step.outcome, style=style))
-    yield Padding(table, (0, 0, 0, 2))
-    facts = [("downtime", Text(text)) for text in _downtime(record)]
+    yield Padding(table, INDENT, expand=False)
+    facts = [("downtime", Text(text)) for text in _downtime(record, phase)]
     if record.evidence:
         facts.append(("evidence", Text(record.evidence)))
     if record.server_id:
@@ -281,12 +303,15 @@ def cutover(record: Cutover) -> Iterator[RenderableType]:
         yield _facts(facts)
 
 
-def _downtime(record: Cutover) -> Iterator[str]:
+def _downtime(record: Cutover, phase: Phase) -> Iterator[str]:
     if record.downtime_started_at is None:
         return
     how = f" ({record.power_off})" if record.power_off else ""
-    if record.downtime_ended_at is None:
-        yield f"since {record.downtime_started_at.astimezone():%H:%M:%S}{how}"
+    began = f"{record.downtime_started_at.astimezone():%H:%M:%S}"
+    if record.downtime_ended_at is None and phase in {Phase.CUTTING_OVER, Phase.FAILED}:
+        yield f"since {began}{how}"
+    elif record.downtime_ended_at is None:
+        yield f"from {began}{how} until the roll-back"
     else:
         seconds = (record.downtime_ended_at - record.downtime_started_at).total_seconds()
         yield f"{quantities.short_duration(seconds)}{how}"
@@ -355,4 +380,4 @@ def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:
     grid.add_column(overflow="fold")
     for label, text in facts:
         grid.add_row(label, text)
-    return Padding(grid, (0, 0, 0, 2))
+    return Padding(grid, INDENT, expand=False)

@@ -149,7 +149,12 @@ def _follow_cutover(job_id: str, before: JobStatus, output: Output, seconds: int
 
     goal = watching.cutover_ends(before.cutover.ordered_at if before.cutover else None)
     status = ask(lambda migrations: watching.follow(migrations, job_id, goal, output=output, timeout_seconds=seconds))
-    finish(status, reached=status.phase is Phase.COMPLETED, output=output)
+    if status.phase is Phase.COMPLETED:
+        return
+    # A sync that follows the roll-back clears the trouble from the status; the story still has it.
+    story = ask(lambda migrations: migrations.events(job_id)).events
+    because = next((event.text for event in reversed(story) if event.kind == "cutover failed"), "")
+    finish(status, reached=False, output=output, because=f"the cutover failed {because}".strip())
 
 
 @app.command()
@@ -165,6 +170,7 @@ def abandon(
 ) -> None:
     """End a job without a cutover. Its snapshots are removed, its volumes are kept."""
     from cli import quantities
+    from cli.output import say
     from cli.parsing import one_job
     from cli.session import ask, confirm, who
     from xms.models import Abandon
@@ -172,13 +178,14 @@ def abandon(
     job_id = one_job(job, job_option)
     if not yes:
         status = ask(lambda migrations: migrations.status(job_id))
-        question = f"End {job_id}? Its volumes are kept."
+        question = f"End {job_id} and keep its volumes?"
         if delete_volumes:
             volumes = [
                 f"  {disk.volume_id}  {disk.label}, {quantities.size(disk.volume_size)}"
                 for disk in status.disks
                 if disk.volume_id
             ]
-            question = "\n".join([f"End {job_id} and DELETE its volumes?", *volumes])
+            say("\n".join([f"volumes of {job_id}:", *volumes]))
+            question = f"End {job_id} and DELETE these {len(volumes)} volumes?"
         confirm(question, yes=yes)
     _order(job_id, "abandon", Abandon(who=who(), delete_volumes=delete_volumes), output)

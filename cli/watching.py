@@ -73,7 +73,7 @@ class Screen(Protocol):
 
 
 class LiveScreen:
-    """The whole job, redrawn in place."""
+    """What moves of the job, redrawn in place."""
 
     def __init__(self, live: Live) -> None:
         self.live = live
@@ -81,7 +81,7 @@ class LiveScreen:
     def show(self, status: JobStatus, silence: str) -> None:
         """Redraw it."""
         width = self.live.console.width
-        parts = [screens.job(status, datetime.now(UTC), width)]
+        parts = [screens.live(status, datetime.now(UTC), width)]
         if silence:
             parts.append(Text(f"  no news: {silence}", style=screens.TROUBLE_STYLE))
         self.live.update(Group(*parts), refresh=True)
@@ -171,7 +171,7 @@ class _Redrawn:
     """A live display that leaves its last picture behind."""
 
     def __init__(self) -> None:
-        self.live = Live(console=console(), auto_refresh=False, vertical_overflow="visible")
+        self.live = Live(console=console(), auto_refresh=False, vertical_overflow="ellipsis")
 
     def __enter__(self) -> Screen:
         self.live.__enter__()

@@ -197,6 +197,7 @@ class CutoverRun:
             machine=converted.machine,
             block_bus=converted.block_bus,
             net_bus=converted.net_bus,
+            os_type=converted.os_type,
         )
         await workflow.execute_activity_method(TargetActivities.finalize_volumes, order, **CONTROL)
 

@@ -93,7 +93,7 @@ class Stage:
     def start_worker(self, name: str, *, slow: bool = False) -> None:
         """Start a worker process and wait until it is ready; a slow one reads its source with a delay."""
         config = self.directory / f"{name}.toml"
-        plugin = f"--filter=delay python {PLUGIN} rdelay=40ms" if slow else f"python {PLUGIN}"
+        plugin = f"--filter=delay python {PLUGIN} rdelay=800ms" if slow else f"python {PLUGIN}"
         config.write_text(f"""\
 [worker]
 name = "{name}"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.parsing import one_job, parse_cadence, parse_duration, parse_network_map, parse_pattern, required
+from xms.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("manual", None), ("Manual", None), ("15m", 900), ("1h", 3600), ("1d", 86400), ("90s", 90), ("1h30m", 5400)],
+)
+def test_a_cadence_is_manual_or_a_duration(text: str, seconds: int | None) -> None:
+    assert parse_cadence(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "hourly", "5", "59s", "0m", "-1h", "1.5h", "15 minutes", "367d", "1m1h"])
+def test_what_is_no_cadence_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_cadence(text)
+    assert f"'{text}'" in refused.value.what
+    assert "manual, 15m, 1h, 1d" in refused.value.because
+
+
+def test_a_duration_without_a_unit_is_refused_with_the_unit_that_it_lacks() -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_duration("300", "--shutdown-timeout")
+    assert refused.value.do == "--shutdown-timeout 300s"
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(1, 99))
+def test_every_duration_is_the_sum_of_its_parts(days: int, hours: int, minutes: int, seconds: int) -> None:
+    expected = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    assert parse_duration(f"{days}d{hours}h{minutes}m{seconds}s", "--x") == expected
+    assert parse_duration(f" {days}D {hours}h {minutes}m {seconds}s ", "--x") == expected
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_duration_or_refused_and_never_anything_else(text: str) -> None:
+    try:
+        assert parse_duration(text, "--x") > 0
+    except BadInput as refused:
+        assert "--x" in refused.what
+
+
+def test_a_network_map_names_source_network_and_subnet() -> None:
+    first, second = parse_network_map(["VM Network=internal-net", "Backup LAN = backup/10.20.0.0"])
+    assert (first.source, first.network, first.subnet) == ("VM Network", "internal-net", None)
+    assert (second.source, second.network, second.subnet) == ("Backup LAN", "backup", "10.20.0.0")
+
+
+def test_a_source_network_may_have_an_equals_sign_and_a_slash_in_its_name() -> None:
+    (mapping,) = parse_network_map(["dvs=7/VM Network=internal-net"])
+    assert (mapping.source, mapping.network) == ("dvs=7/VM Network", "internal-net")
+
+
+@pytest.mark.parametrize("text", ["", "VM Network", "=net", "VM Network=", "VM Network=/subnet", "VM Network=net/"])
+def test_what_is_no_mapping_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_network_map([text])
+    assert "'VM Network=internal-net'" in refused.value.do
+
+
+def test_a_source_network_is_mapped_once() -> None:
+    with pytest.raises(BadInput, match="twice"):
+        parse_network_map(["VM Network=one", "VM Network=two"])
+
+
+def test_a_pattern_has_to_be_a_regular_expression() -> None:
+    assert parse_pattern("SEQ [0-9]+", "--console-evidence") == "SEQ [0-9]+"
+    with pytest.raises(BadInput, match="unterminated"):
+        parse_pattern("SEQ [0-9", "--console-evidence")
+
+
+def test_a_name_is_not_blank() -> None:
+    with pytest.raises(BadInput, match="--source is empty"):
+        required("  ", "--source")
+
+
+def test_a_job_is_named_once_or_twice_the_same() -> None:
+    assert one_job("a", None) == one_job(None, "a") == one_job("a", "a") == "a"
+    with pytest.raises(BadInput, match="two jobs"):
+        one_job("a", "b")
+    with pytest.raises(BadInput, match="no job"):
+        one_job(None, None)

@@ -1,0 +1,252 @@
+"""Screens as they are drawn on terminals of 80 and 100 columns."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console, RenderableType
+
+from cli import screens
+from cli.figures import as_json, sync_progress
+from xms.client.listing import Listed, Listing
+from xms.models import (
+    Attempt,
+    Baseline,
+    Cutover,
+    Disk,
+    DiskProgress,
+    JobStatus,
+    MigrationSpec,
+    Nic,
+    Phase,
+    StepRecord,
+    SyncRecord,
+    Trouble,
+)
+
+NOW = datetime(2026, 11, 22, 1, 19, 19, tzinfo=UTC)
+GIB = 1 << 30
+SPEC = MigrationSpec(
+    source="prod-vcenter",
+    vm="db-prod-01",
+    target_project="infra",
+    instance_name="db-prod-01",
+    flavor="m1.xlarge",
+    volume_type="ssd",
+    availability_zone="az-1",
+    cadence_seconds=900,
+)
+READY = JobStatus(
+    job_id="warm-prod-vcenter-db-prod-01",
+    spec=SPEC,
+    phase=Phase.READY,
+    since=NOW - timedelta(seconds=250),
+    disks=(
+        Disk(
+            key=2000,
+            label="Hard disk 1",
+            capacity=100 * GIB,
+            volume_id="8f2c0000-0000-4000-8000-0000000000e1",
+            baseline=Baseline(change_id="52/1"),
+            allocated=61 * GIB,
+            last_delta=GIB // 2,
+        ),
+        Disk(
+            key=2001, label="Hard disk 2", capacity=500 * GIB, baseline=Baseline(change_id="52/1", unseeded_bytes=GIB)
+        ),
+    ),
+    nics=(
+        Nic(
+            key=4000,
+            label="Network adapter 1",
+            mac="00:50:56:9a:11:02",
+            source_network="VM Network",
+            network="internal-net",
+            subnet="10.20.0.0",
+        ),
+    ),
+    cadence_seconds=900,
+    next_sync_at=NOW + timedelta(seconds=648),
+    last_sync_at=NOW - timedelta(seconds=250),
+    replica_of=NOW - timedelta(seconds=252),
+    bytes_full=412 * GIB,
+    bytes_incremental=61 * GIB,
+    sync_count=37,
+    last_rate=208.0 * (1 << 20),
+)
+SYNCING = READY.model_copy(
+    update={
+        "phase": Phase.SYNCING,
+        "doing": "copying",
+        "next_sync_at": None,
+        "sync": SyncRecord(reason="cadence", started_at=NOW, planned=4 * GIB, done=GIB),
+        "progress": (
+            DiskProgress(
+                disk_key=2001, planned=3 * GIB, bytes_read=GIB, bytes_written=GIB // 2, rate=200.0 * (1 << 20)
+            ),
+        ),
+    }
+)
+FAILED = READY.model_copy(
+    update={
+        "phase": Phase.FAILED,
+        "trouble": Trouble(
+            kind="QuotaExceeded",
+            what="the quota of infra does not cover db-prod-01",
+            because="volumes: 600 GiB needed, 500 GiB allowed",
+            means="the replica is intact",
+            do="have the quota raised",
+            needs_person=True,
+        ),
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+
+
+def drawn(screen: RenderableType, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False, highlight=False, markup=False).print(screen)
+    text = out.getvalue()
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    return text
+
+
+@pytest.mark.parametrize("width", [80, 100, 400])
+def test_show_has_every_metric_of_the_specification(width: int) -> None:
+    text = " ".join(drawn(screens.job(READY, NOW, width), width).split())
+    for figure in (
+        "Last Sync 2026-11-22 01:15:09 UTC",
+        "Lag 4m 12s",
+        "Bytes (Full) 412 GiB",
+        "Bytes (Incr) 61 GiB",
+        "Sync Count 37",
+        "Rate - (last 208 MiB/s)",
+    ):
+        assert figure in text
+
+
+def test_lag_is_reckoned_from_the_snapshot_of_the_last_sync() -> None:
+    assert as_json(READY, NOW)["lag_seconds"] == 252.0
+
+
+def test_show_says_when_the_next_sync_is_and_how_to_cut_over() -> None:
+    text = drawn(screens.job(READY, NOW, 100), 100)
+    assert "sync in 10m 48s (every 15m)" in text
+    assert "xms migration cutover warm-prod-vcenter-db-prod-01" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_sync_shows_bytes_read_and_written_rate_and_estimated_completion(width: int) -> None:
+    text = drawn(screens.live(SYNCING, NOW, width), width)
+    assert "Syncing 50 %" in text
+    assert "read 1 GiB of 3 GiB, written 512 MiB, 200 MiB/s, ETA 10s" in text
+    assert "done about 01:19:29" in text
+    assert "[####################....................]  50 %" in drawn(screens.bar(sync_of(SYNCING)), width)
+
+
+def sync_of(status: JobStatus) -> screens.Progress:
+    progress = sync_progress(status)
+    assert progress is not None
+    return progress
+
+
+def test_a_stream_that_finished_between_two_questions_is_not_counted_twice() -> None:
+    raced = SYNCING.model_copy(
+        update={"sync": SyncRecord(reason="cadence", started_at=NOW, planned=4 * GIB, done=4 * GIB)}
+    )
+    assert sync_of(raced).read == 4 * GIB
+    assert sync_of(raced).share == 1.0
+
+
+def test_a_failed_job_says_why_what_it_means_and_what_to_do() -> None:
+    lines = [" ".join(line.split()) for line in drawn(screens.job(FAILED, NOW, 80), 80).splitlines()]
+    start = lines.index("needs you the quota of infra does not cover db-prod-01")
+    assert lines[start + 1 : start + 4] == [
+        "because volumes: 600 GiB needed, 500 GiB allowed",
+        "means the replica is intact",
+        "do have the quota raised",
+    ]
+
+
+def test_a_call_that_is_tried_again_is_shown_with_its_last_failure() -> None:
+    again = SYNCING.model_copy(
+        update={"attempts": (Attempt(call="take_snapshot", number=4, because="vCenter did not answer\nmore"),)}
+    )
+    assert "try 4 of take_snapshot: vCenter did not answer\n" in drawn(screens.job(again, NOW, 100), 100)
+
+
+def test_a_cutover_is_shown_by_step_with_its_downtime() -> None:
+    steps = tuple(
+        StepRecord(
+            name=name, started_at=NOW + timedelta(seconds=n), ended_at=NOW + timedelta(seconds=n + 60), outcome="done"
+        )
+        for n, name in enumerate(("gates", "power off", "final delta"))
+    )
+    done = READY.model_copy(
+        update={
+            "phase": Phase.COMPLETED,
+            "cutover": Cutover(
+                ordered_at=NOW,
+                steps=steps,
+                downtime_started_at=NOW,
+                downtime_ended_at=NOW + timedelta(seconds=151),
+                power_off="guest shut down",
+                evidence="SEQ 42 on the console",
+                server_id="6a1f",
+            ),
+        }
+    )
+    text = " ".join(drawn(screens.job(done, NOW, 80), 80).split())
+    for figure in (
+        "final delta 01:19:21 1m done",
+        "downtime 2m 31s (guest shut down)",
+        "evidence SEQ 42 on the console",
+    ):
+        assert figure in text
+
+
+def jobs() -> Listing:
+    found = {"warm-prod-vcenter-db-prod-01": READY, "warm-prod-vcenter-web-03": SYNCING, "warm-old-erp": FAILED}
+    listed = [
+        Listed(job_id=name, phase=status.phase, last_sync_at=status.last_sync_at, status=status)
+        for name, status in found.items()
+    ]
+    return Listing(jobs=(*listed, Listed(job_id="warm-silent", phase="Ready", no_answer="the worker is busy")))
+
+
+def test_the_list_has_a_line_a_job_where_there_is_room() -> None:
+    lines = drawn(screens.listing(jobs(), NOW, 400), 400).splitlines()
+    assert lines[0].split() == ["JOB", "PHASE", "LAST", "SYNC", "LAG", "CADENCE", "SYNCS", "NEXT"]
+    assert "in 10m 48s" in lines[1]
+    assert "Syncing 50 %" in lines[2]
+    assert "needs you: the quota of infra does not cover db-prod-01" in lines[3]
+    assert "no answer: the worker is busy" in lines[4]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_job_id_is_never_cut_or_broken(width: int) -> None:
+    long_id = "warm-prod-vcenter-" + "a-machine-with-a-long-name-" * 3
+    found = Listing(jobs=(*jobs().jobs, Listed(job_id=long_id, phase="Ready", status=READY)))
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False).print(screens.listing(found, NOW, width))
+    assert long_id in [line.strip() for line in out.getvalue().splitlines()]
+
+
+def test_json_has_no_change_map_in_it() -> None:
+    assert all("unseeded" not in disk["baseline"] for disk in as_json(READY, NOW)["disks"])
+
+
+def test_colours_are_for_phase_and_trouble_alone_and_need_a_terminal() -> None:
+    out = io.StringIO()
+    Console(file=out, width=100, force_terminal=True, color_system="standard", highlight=False).print(
+        screens.job(FAILED, NOW, 100)
+    )
+    coloured = [line for line in out.getvalue().splitlines() if "\x1b[3" in line or "\x1b[1;3" in line]
+    assert len(coloured) == 2
+    assert "\x1b[" not in drawn(screens.job(FAILED, NOW, 100), 100)
