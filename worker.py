@@ -37,16 +37,12 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
 from xms.config import Config, find_config, load_config
 from xms.errors import ConfigurationError, ProgramMissing, XmsError
+from xms.openstack.host_connection import load_os_brick
 
 GRACE: Final = timedelta(seconds=30)
 """How long a stopping worker waits for its activities: a stream needs one flush, a conversion is given up."""
 
 CONTROL_SLOTS: Final = 20
-
-DATA_PROGRAMS: Final = {
-    "qemu-img": "package qemu-utils",
-    "sh": "any shell",
-}
 
 WORKFLOWS: Final = [
     WarmMigrationWorkflow,
@@ -141,6 +137,7 @@ async def serve(config: Config, role: Role) -> None:
     if role in {"all", "data"}:
         check_programs(config)
         prepare_data_directory(config.worker.data_dir)
+    load_os_brick()
     client = await connect(runtime=runtime_with_metrics(config.worker.metrics))
     await register_search_attributes(client)
     stop = asyncio.Event()
@@ -149,12 +146,15 @@ async def serve(config: Config, role: Role) -> None:
         loop.add_signal_handler(number, stop.set)
     slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2
     with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="activity") as threads:
-        async with AsyncExitStack() as running:
-            for worker in workers(client, config, role, threads):
-                await running.enter_async_context(worker)
+        running = workers(client, config, role, threads)
+        async with AsyncExitStack() as stack:
+            for worker in running:
+                await stack.enter_async_context(worker)
             log.info("worker is ready", worker=config.worker.name, role=role, sources=sorted(config.sources))
             await stop.wait()
             log.info("worker stops: running streams are handed over", seconds=GRACE.total_seconds())
+            # All at once: one after the other, each could take the whole grace.
+            await asyncio.gather(*(worker.shutdown() for worker in running))
     log.info("worker has stopped")
 
 
@@ -184,7 +184,7 @@ def start(
         str, typer.Option(help="all, control (workflows and API calls) or data (streams, conversions).")
     ] = "all",
 ) -> None:
-    """Run a worker of XMS until it is told to stop. Temporal is found by TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and so on."""
+    """Run a worker of XMS until it is told to stop. Temporal is found by TEMPORAL_ADDRESS and its like."""
     if role not in {"all", "control", "data"}:
         raise ConfigurationError(f"--role {role} is unknown", because="allowed: all, control, data")
     loaded = load_config(config or find_config())

@@ -133,7 +133,7 @@ def list_jobs(
         return
     if found.jobs:
         out = console()
-        out.print(screens.listing(found, now, out.width))
+        out.print(screens.listing(found, now, out.width), crop=False)
     else:
         say("no jobs" + (" of that kind" if wanted or source or vm or project or active else ""))
     if found.more:
@@ -172,7 +172,7 @@ def show(job: JobArgument = None, job_option: JobOption = None, output: OutputOp
         print_json(as_json(status, now))
         return
     out = console()
-    out.print(screens.job(status, now, out.width))
+    out.print(screens.job(status, now, out.width), crop=False)
 
 
 @app.command()

@@ -146,7 +146,8 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
 
 def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableType]:
     yield heading(status, now, width)
-    yield _facts(_identity(status))
+    yield _whole("job", status.job_id)
+    yield _facts([("target", Text(_target(status)))])
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)
@@ -164,7 +165,7 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
         yield _facts(list(trouble(status.trouble)))
     yield Text("")
     labels = itertools.chain(["next"], itertools.repeat(""))
-    yield _facts([(label, Text(line)) for label, line in zip(labels, advice(status, now), strict=False)])
+    yield from (_whole(label, line) for label, line in zip(labels, advice(status, now), strict=False))
 
 
 def heading(status: JobStatus, now: datetime, width: int) -> Text:
@@ -176,11 +177,11 @@ def heading(status: JobStatus, now: datetime, width: int) -> Text:
     return left + (Text(" " * gap) if gap >= 2 else Text("\n")) + right  # noqa: PLR2004 - a visible gap
 
 
-def _identity(status: JobStatus) -> list[tuple[str, Text]]:
+def _target(status: JobStatus) -> str:
     spec = status.spec
     target = [spec.instance_name, spec.flavor, spec.volume_type]
     target += [spec.availability_zone] if spec.availability_zone else []
-    return [("job", Text(status.job_id)), ("target", Text(", ".join(target)))]
+    return ", ".join(target)
 
 
 def metrics(status: JobStatus, now: datetime, per_row: int) -> RenderableType:
@@ -372,6 +373,11 @@ def lag(status: JobStatus, now: datetime) -> str:
     seconds = status.lag_seconds(now)
     over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
     return ABSENT if seconds is None or over else quantities.duration(seconds)
+
+
+def _whole(label: str, text: str) -> Text:
+    """A line with something to copy in it: left to the terminal to wrap, since a break of ours would be copied too."""
+    return Text(f"  {label:<9}  {text}", no_wrap=True, overflow="ignore")
 
 
 def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:

@@ -26,10 +26,10 @@ def ask(question: Callable[[Migrations], Awaitable[Answer]], waiting_for: str = 
     Raises:
         XmsError: as the client's methods say.
     """
-    from xms.client import Migrations
+    from xms.client import Migrations, quiet_runtime
 
     async def conversation() -> Answer:
-        return await question(await Migrations.connect())
+        return await question(await Migrations.connect(runtime=quiet_runtime()))
 
     if not waiting_for or not sys.stderr.isatty():
         return asyncio.run(conversation())

@@ -115,8 +115,9 @@ SUBMIT = (
 class Background:
     """A Temporal server, with a worker or without one, on a thread of its own: tests block as an operator does."""
 
-    def __init__(self, place: Place | None) -> None:
+    def __init__(self, place: Place | None, *, prepared: bool = True) -> None:
         self.place = place
+        self.prepared = prepared
         self.address = ""
         self.failure: BaseException | None = None
         self._up = threading.Event()
@@ -136,7 +137,7 @@ class Background:
         async with await WorkflowEnvironment.start_local(
             dev_server_existing_path=str(find_program("temporal")),
             data_converter=pydantic_data_converter,
-            search_attributes=list(SEARCH_ATTRIBUTES),
+            search_attributes=list(SEARCH_ATTRIBUTES) if self.prepared else [],
             dev_server_log_level="error",
         ) as server:
             self.address = server.client.service_client.config.target_host
@@ -188,6 +189,12 @@ def house(tmp_path: Path) -> Iterator[House]:
 @pytest.fixture
 def without_worker(tmp_path: Path) -> Iterator[Terminal]:
     with Background(None) as running:
+        yield Terminal(running.address, tmp_path)
+
+
+@pytest.fixture
+def unprepared(tmp_path: Path) -> Iterator[Terminal]:
+    with Background(None, prepared=False) as running:
         yield Terminal(running.address, tmp_path)
 
 

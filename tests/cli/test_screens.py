@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from cli import screens
-from cli.figures import as_json, sync_progress
+from cli.figures import Progress, as_json, sync_progress
 from xms.client.listing import Listed, Listing
 from xms.models import (
     Attempt,
@@ -150,7 +150,7 @@ def test_a_sync_shows_bytes_read_and_written_rate_and_estimated_completion(width
     assert "[####################....................]  50 %" in drawn(screens.bar(sync_of(SYNCING)), width)
 
 
-def sync_of(status: JobStatus) -> screens.Progress:
+def sync_of(status: JobStatus) -> Progress:
     progress = sync_progress(status)
     assert progress is not None
     return progress
@@ -234,8 +234,17 @@ def test_a_job_id_is_never_cut_or_broken(width: int) -> None:
     long_id = "warm-prod-vcenter-" + "a-machine-with-a-long-name-" * 3
     found = Listing(jobs=(*jobs().jobs, Listed(job_id=long_id, phase="Ready", status=READY)))
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=False).print(screens.listing(found, NOW, width))
-    assert long_id in [line.strip() for line in out.getvalue().splitlines()]
+    Console(file=out, width=width, force_terminal=False).print(screens.listing(found, NOW, width), crop=False)
+    shown = status_with_id(long_id)
+    Console(file=out, width=width, force_terminal=False).print(screens.job(shown, NOW, width), crop=False)
+    lines = [line.strip() for line in out.getvalue().splitlines()]
+    assert long_id in lines
+    assert f"job        {long_id}" in lines
+    assert f"cut over with: xms migration cutover {long_id}" in lines
+
+
+def status_with_id(job_id: str) -> JobStatus:
+    return READY.model_copy(update={"job_id": job_id})
 
 
 def test_json_has_no_change_map_in_it() -> None:

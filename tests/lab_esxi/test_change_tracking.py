@@ -84,6 +84,13 @@ def test_what_was_given_back_is_not_allocated(machine: LabMachine) -> None:
     assert machine.changed_areas(ROOT, "*", machine.create_snapshot()) == [(MEBIBYTE // 2, MEBIBYTE // 2)]
 
 
+def test_a_trim_of_the_guest_alone_gives_an_area_back(machine: LabMachine) -> None:
+    machine.write(ROOT, 0, b"x" * MEBIBYTE)
+    machine._writers[ROOT].trim(MEBIBYTE // 2, 0)
+
+    assert machine.changed_areas(ROOT, "*", machine.create_snapshot()) == [(MEBIBYTE // 2, MEBIBYTE // 2)]
+
+
 def test_a_reset_makes_older_change_ids_unknown(machine: LabMachine) -> None:
     old = machine.create_snapshot()
     since = change_id(machine, ROOT, old)

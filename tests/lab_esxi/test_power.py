@@ -54,7 +54,7 @@ def test_nothing_is_written_while_the_machine_is_off(host: LabHost) -> None:
     with pytest.raises(PowerStateError):
         host.machines[0].write(ROOT, 0, b"x")
     with pytest.raises(PowerStateError):
-        host.machines[0].discard(ROOT, 0, 1)
+        host.machines[0].discard(ROOT, 0, 512)
 
 
 def test_a_played_guest_shuts_down_when_it_is_asked(host: LabHost) -> None:

@@ -46,8 +46,8 @@ def door(tmp_path: Path) -> Iterator[Door]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            door.asked.append(wanted)
-            status, answer = 200, door.lease
+            stand_in.asked.append(wanted)
+            status, answer = 200, stand_in.lease
             if wanted["password"] != PASSWORD:
                 status, answer = 401, {"error": "the user name or the password is wrong"}
             elif wanted["snapshot"] != "snapshot-101-1":
@@ -66,10 +66,10 @@ def door(tmp_path: Path) -> Iterator[Door]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that hangs up is a test's subject
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        door = Door(server.server_address[1], thumbprint)
+        stand_in = Door(server.server_address[1], thumbprint)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield door
+        yield stand_in
         server.shutdown()
         thread.join()
 
@@ -124,16 +124,27 @@ def serve(door: Door, machine: LabMachine, tmp_path: Path) -> Serve:
     def serve(**changes: str | None) -> Iterator[Served]:
         directory = Path(tempfile.mkdtemp(prefix="xms-test-", dir="/tmp"))
         served = Served(directory / "nbd.sock", tmp_path / "nbdkit.log")
-        command = ["nbdkit", "--readonly", "--foreground", "--exit-with-parent", "--unix", str(served.socket)]
+        ready = directory / "pid"  # nbdkit writes it once it listens, which the socket's presence does not tell
+        command = [
+            "nbdkit",
+            "--pidfile",
+            str(ready),
+            "--readonly",
+            "--foreground",
+            "--exit-with-parent",
+            "--unix",
+            str(served.socket),
+        ]
         command += ["--filter=retry", "python", str(PLUGIN), *parameters(door, tmp_path, changes), "retries=0"]
         with served.log.open("wb") as log, subprocess.Popen(command, stderr=log) as process:
             try:
                 end = time.monotonic() + 20
-                while not served.socket.exists() and process.poll() is None and time.monotonic() < end:
+                while not ready.exists() and process.poll() is None and time.monotonic() < end:
                     time.sleep(0.01)
                 yield served
             finally:
-                process.terminate()
+                # Not SIGTERM: nbdkit would wait for the clients of a test that failed.
+                process.kill()
                 process.wait()
                 shutil.rmtree(directory)
 
@@ -217,6 +228,7 @@ def test_a_snapshot_that_goes_away_breaks_the_reads(serve: Serve, machine: LabMa
         machine.remove_snapshot(1)
         with pytest.raises(nbd.Error):
             handle.pread(1, 0)
+        handle.shutdown()
         assert "VixDiskLib_Read: " in served.log.read_text()
 
 

@@ -190,6 +190,11 @@ async def register_search_attributes(client: Client) -> None:
             ) from None
 
 
+def quiet_runtime() -> Runtime:
+    """A runtime whose native part writes nothing to stderr: its failures come back as errors, and are told as those."""
+    return Runtime(telemetry=TelemetryConfig(logging=None))
+
+
 def runtime_with_metrics(address: str | None) -> Runtime:
     """A runtime of the SDK that serves Prometheus metrics at `address` (host:port), or none where it is None.
 

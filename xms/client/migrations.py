@@ -62,6 +62,9 @@ ANSWER: Final = timedelta(seconds=15)
 OPERATION: Final = timedelta(seconds=200)
 """For a question that a worker passes on to the source and the target: two calls of 90 s, see workflows.operations."""
 
+LISTING: Final = timedelta(seconds=25)
+"""For the answers of all jobs of a listing together."""
+
 AT_A_TIME: Final = 16
 """Jobs that a listing asks at the same time."""
 
@@ -138,7 +141,8 @@ class Migrations:
         """
         await self._open_job(job_id, verb)
         await self._see_a_worker(f"job {job_id} cannot be told to {verb}", means="the job was told nothing")
-        async with self._answered(job_id, f"job {job_id} did not answer to {verb}"):
+        unknown = "whether the order still arrives is not known"
+        async with self._answered(job_id, f"job {job_id} did not answer to {verb}", means=unknown):
             receipt: Receipt = await self._handle(job_id).execute_update(
                 verb, order, result_type=Receipt, rpc_timeout=ANSWER
             )
@@ -217,9 +221,23 @@ class Migrations:
             await self._see_a_worker("the jobs cannot be asked for their figures")
         except NoWorker as silent:
             return Listing(jobs=tuple(map(listed, found)), more=more, silent=silent.trouble())
+        return Listing(jobs=await self._ask_all(found), more=more)
+
+    async def _ask_all(self, found: Sequence[WorkflowExecution]) -> tuple[Listed, ...]:
+        """Every job's own answer; where workers are gone or busy, what Temporal keeps of those that did not answer."""
         gate = asyncio.Semaphore(AT_A_TIME)
-        jobs = await asyncio.gather(*(self._ask_one(execution, gate) for execution in found))
-        return Listing(jobs=tuple(jobs), more=more)
+        asked = [asyncio.create_task(self._ask_one(execution, gate)) for execution in found]
+        if asked:
+            await asyncio.wait(asked, timeout=LISTING.total_seconds())
+        silence = {"no_answer": f"the workers did not answer within {LISTING.total_seconds():.0f} s"}
+        jobs = []
+        for execution, task in zip(found, asked, strict=True):
+            if task.done():
+                jobs.append(task.result())
+            else:
+                task.cancel()
+                jobs.append(listed(execution).model_copy(update=silence))
+        return tuple(jobs)
 
     async def _search(self, filters: dict[str, str | None], *, active: bool, limit: int) -> Sequence[WorkflowExecution]:
         latest: dict[str, WorkflowExecution] = {}
@@ -337,7 +355,8 @@ class Migrations:
     async def _ask(self, execution: WorkflowExecution, query: str, answer: type[Answer]) -> Answer:
         # A job that runs may continue as new meanwhile: its run is not named then.
         run = None if execution.status is WorkflowExecutionStatus.RUNNING else execution.run_id
-        async with self._answered(execution.id, f"job {execution.id} did not answer"):
+        safe = "the job itself is safe in Temporal"
+        async with self._answered(execution.id, f"job {execution.id} did not answer", means=safe):
             result: Answer = await self._handle(execution.id, run).query(query, result_type=answer, rpc_timeout=ANSWER)
         return result
 
@@ -346,7 +365,7 @@ class Migrations:
             await see_a_worker(self.client, TASK_QUEUE, what=what, means=means)
 
     @asynccontextmanager
-    async def _answered(self, job: str, what: str) -> AsyncIterator[None]:
+    async def _answered(self, job: str, what: str, *, means: str) -> AsyncIterator[None]:
         """What can go wrong between asking a job and its answer."""
         try:
             async with explained(self.address):
@@ -355,10 +374,10 @@ class Migrations:
                 except (WorkflowUpdateFailedError, WorkflowQueryFailedError) as failure:
                     raise unwrap(failure, what) from failure
                 except WorkflowUpdateRPCTimeoutOrCancelledError:
-                    raise _no_answer(what, job) from None
+                    raise _no_answer(what, job, means) from None
                 except RPCError as error:
                     if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
-                        raise _no_answer(what, job) from None
+                        raise _no_answer(what, job, means) from None
                     if error.status is RPCStatusCode.FAILED_PRECONDITION:
                         # Workers are there, and every try to go on with the job fails in the workflow's code.
                         raise OperationFailed(
@@ -372,14 +391,15 @@ class Migrations:
                     # It ended between being looked at and being asked.
                     raise self._finished(job, "order", await self._describe(job)) from None
         except NoWorker:
-            await self._see_a_worker(what)
+            # The reason may be plain by now.
+            await self._see_a_worker(what, means)
             raise
 
 
-def _no_answer(what: str, job: str) -> NoWorker:
+def _no_answer(what: str, job: str, means: str) -> NoWorker:
     return NoWorker(
         what,
         because=f"no worker answered for it within {ANSWER.total_seconds():.0f} s",
-        means="whether it was told is not known",
+        means=means,
         do=f"see that the workers run, then: xms migration events {job}",
     )

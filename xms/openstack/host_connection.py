@@ -88,6 +88,15 @@ def connect(connection_info: Mapping[str, Any]) -> Device:
         raise VolumeFailed(f"{path} cannot be opened on this worker", because=error.strerror or "") from error
 
 
+def load_os_brick() -> None:
+    """Import os-brick now. A worker does it on its main thread, before it has others.
+
+    os-brick imports eventlet, and a thread that imports eventlet can never be joined again (seen with eventlet 0.41 on
+    Python 3.11): a worker that imported it on an activity's thread would not end.
+    """
+    _brick()
+
+
 def size_of(path: str) -> int:
     """Bytes of a file or a block device.
 
