@@ -8,7 +8,7 @@ import typer
 
 from cli.output import Output
 
-JobArgument = Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's id.", show_default=False)]
+JobArgument = Annotated[str | None, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
 JobOption = Annotated[str | None, typer.Option("--job", metavar="JOB", help="The same, as an option.")]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people or for programs.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

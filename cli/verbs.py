@@ -58,12 +58,15 @@ def resume(job: JobArgument = None, job_option: JobOption = None, output: Output
 
 @app.command()
 def cadence(
-    first: Annotated[str, typer.Argument(metavar="[JOB] CADENCE", help="The job's id, then the cadence.")],
-    second: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    first: Annotated[str, typer.Argument(metavar="JOB", help="The job's id; left out where --job is given.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="CADENCE", help="manual, 15m, 1h, 1d, or any duration from 1m.", show_default=False),
+    ] = None,
     job_option: JobOption = None,
     output: OutputOption = "table",
 ) -> None:
-    """Change how often syncs start: manual, 15m, 1h, 1d, or any duration from 1m. Reckoned from the last sync."""
+    """Change how often syncs start, reckoned from the last sync."""
     from cli.parsing import one_job, parse_cadence
     from cli.session import who
     from xms.models import SetCadence

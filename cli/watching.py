@@ -144,7 +144,7 @@ async def follow(
         silence = ""
         while True:
             screen.show(status, silence)
-            if (until.reached(status) or status.phase in OVER):
+            if until.reached(status) or status.phase in OVER:
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise WaitedTooLong(

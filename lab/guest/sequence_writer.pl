@@ -30,9 +30,11 @@ sub last_number {
     return $last;
 }
 
+# The root disk first: a loss of power between the two leaves the data disk at most one record behind.
+my @disks = grep { $directory{$_} } qw(root data);
 my (%log, %last);
 my $number = 0;
-for my $disk (sort keys %directory) {
+for my $disk (@disks) {
     my $path = "$directory{$disk}/log";
     $last{$disk} = last_number($path);
     $number = $last{$disk} if $last{$disk} > $number;
@@ -47,12 +49,18 @@ for my $disk (sort keys %directory) {
     }
 }
 
+for my $disk (@disks) {
+    next unless $last{$disk} == $number - 1;
+    syswrite($log{$disk}, sprintf("%012d\n", $number)) == 13 or die "$disk: $!";
+    $log{$disk}->sync or die "$disk: $!";
+}
+
 open(my $console, '>', '/dev/console') or die "/dev/console: $!";
 $console->autoflush(1);
-my $disks = join(',', map { s{.*/}{}r } glob('/sys/block/[sv]d[a-z]'));
+my $devices = join(',', map { s{.*/}{}r } glob('/sys/block/[sv]d[a-z]'));
 my $nics = join(',', map { s{.*/}{}r } grep { !m{/lo$} } glob('/sys/class/net/*'));
 print $console sprintf("SEQSTART %d %s disks=%s nics=%s\n", $number + 1,
-    join(' ', map { "last-$_=$last{$_}" } sort keys %last), $disks, $nics);
+    join(' ', map { "last-$_=$last{$_}" } @disks), $devices, $nics);
 
 my $churn_at = "$directory{root}/churn";
 sysopen(my $churn, $churn_at, O_RDWR | O_CREAT) or die "$churn_at: $!";
@@ -60,7 +68,7 @@ my $noise = join('', map { chr(rand 256) } 1 .. $CHUNK);
 
 while (1) {
     $number++;
-    for my $disk (sort keys %log) {
+    for my $disk (@disks) {
         syswrite($log{$disk}, sprintf("%012d\n", $number)) == 13 or die "$disk: $!";
         $log{$disk}->sync or die "$disk: $!";
     }

@@ -101,7 +101,7 @@ def open_export(
         command = _command(source, transport, disk, socket=socket, thumbprint=thumbprint)
         process, log = stack.enter_context(_running(command, secret=password))
         try:
-            _wait_for_socket(process, socket, pulse=pulse)
+            _wait_until_ready(process, ready_file(socket), pulse=pulse)
             _try_connection(process, socket, pulse=pulse)
             yield f"nbd+unix:///?socket={quote(str(socket))}"
         except TransportFailed as failure:
@@ -118,6 +118,8 @@ def _command(
         "--exit-with-parent",
         "--unix",
         str(socket),
+        "--pidfile",
+        str(ready_file(socket)),
         *shlex.split(transport.plugin),
         f"libdir={transport.libdir}",
         f"server={source.host}",
@@ -170,13 +172,18 @@ def _environment() -> Mapping[str, str]:
     return {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
 
 
-def _wait_for_socket(process: subprocess.Popen[bytes], socket: Path, *, pulse: Pulse) -> None:
+def ready_file(socket: Path) -> Path:
+    """What nbdkit writes once it listens (nbdkit(1), --pidfile); the socket's file is there a moment earlier."""
+    return socket.with_suffix(".pid")
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], ready: Path, *, pulse: Pulse) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not socket.exists():
+    while not ready.exists():
         pulse()
         _refuse_ended(process)
         if time.monotonic() > deadline:
-            raise TransportFailed("nbdkit did not start", because=f"it opened no socket in {START_SECONDS:.0f} s")
+            raise TransportFailed("nbdkit did not start", because=f"it did not listen within {START_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
 
 
