@@ -37,7 +37,7 @@ def up(
 
     lab = _lab(directory)
     try:
-        lab.up(power_on or ["db-prod-01", "web-03"], lambda text: sys.stderr.write(text + "\n"))
+        lab.up(power_on or ["db-prod-01", "web-03"], _tell)
     except LabError as error:
         raise LabTrouble("the lab is not up", because=str(error), do="look there, then: xms lab down") from None
     _print_status(lab)
@@ -73,6 +73,10 @@ def _lab(directory: Path | None) -> Lab:
     from lab.layout import default_cache, default_directory
 
     return Lab(directory.absolute() if directory else default_directory(), default_cache())
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 def _print_status(lab: Lab) -> None:

@@ -2,8 +2,8 @@
 
 Usage: python -m lab.demo    (or `make demo`)
 
-Everything that the product does is ordered through its CLI, as an operator would. What is proved is proved by the lab, from the
-files behind source and target and from what the guest itself says on its consoles.
+Everything that the product does is ordered through its CLI, as an operator would. What is proved is proved by the
+lab, from the files behind source and target and from what the guest itself says on its consoles.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -266,8 +267,6 @@ class Demo:
 
 def seconds(start: str, end: str) -> float:
     """Between two times of the JSON output."""
-    from datetime import datetime
-
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
@@ -281,9 +280,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lab.demo", description="Move a running VM in the lab, and prove it."
     )
+    parser.add_argument("--directory", type=Path, help="where the lab lives meanwhile; default: a temporary directory")
     parser.add_argument("--keep", action="store_true", help="leave the lab running, to look around in it")
     arguments = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="xms-demo-"))
+    directory = arguments.directory or Path(tempfile.mkdtemp(prefix="xms-demo-"))
     lab = Lab(directory, default_cache())
     keep = arguments.keep
     try:

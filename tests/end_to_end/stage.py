@@ -7,6 +7,7 @@ so that a test takes seconds and knows every byte. The guest's part is played in
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -157,7 +158,7 @@ program = "{STAND_IN_VIRT_V2V}"
         """Tell the stand-in virt-v2v of a worker what to do; returns the file that it touches once it has begun."""
         directory = self.directory / name / "conversions"
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "behaviour.json").write_text(__import__("json").dumps(behaviour))
+        (directory / "behaviour.json").write_text(json.dumps(behaviour))
         return directory / "started"
 
     # --- what came of it ----------------------------------------------------------------------------------------------
@@ -240,6 +241,14 @@ class Watch:
             if time.monotonic() > deadline:
                 raise AssertionError(await self.story(status))
             await asyncio.sleep(0.05)
+
+    async def until_there(self, file: Path, seconds: float = 60.0) -> None:
+        """Wait until a process has made a file."""
+        for _ in range(int(seconds / 0.1)):
+            if await asyncio.to_thread(file.exists):
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(await self.story(await self.status()))
 
     async def story(self, status: JobStatus) -> str:
         """For a test that failed: where the job stands and how it came there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +41,7 @@ async def test_a_job_runs_from_submit_to_completed_with_real_workers(stage: Stag
     assert synced.bytes_incremental == 64 << 10
     started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"]], sleep=3)
     await watch.migrations.command(watch.job, "cutover", CutoverOrder(who="test", evidence_timeout_seconds=30))
-    while not started.exists():
-        await asyncio.sleep(0.1)
+    await watch.until_there(started)
     assert stage.machine.power_state == "poweredOff"
     assert stage.replica_equals_source(synced)
     done = await watch.until(Phase.COMPLETED)
@@ -90,8 +88,7 @@ async def test_kill_9_during_the_cutover_another_worker_completes_it(stage: Stag
     ready = await watch.until(Phase.READY)
     started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"]], sleep=300)
     await watch.migrations.command(watch.job, "cutover", CutoverOrder(evidence_timeout_seconds=30))
-    while not started.exists():
-        await asyncio.sleep(0.1)
+    await watch.until_there(started)
     stage.kill_worker("first")
     assert stage.replica_equals_source(ready)
     stage.convert_by("second", writes=[[0, "write -P 9 4096 8192"]])
