@@ -22,10 +22,11 @@ lint: setup
 	$(PYTHON) -m mypy
 
 check: lint
-	$(PYTHON) -m pytest -q -m 'not slow'
+	$(PYTHON) -m pytest -q -m 'not slow' -n 4
 
 test: lint
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -m 'not slow' -n 4
+	$(PYTHON) -m pytest -q -m slow
 
 clean:
 	rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -176,7 +176,7 @@ def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
     Raises:
-        ConfigurationError: it cannot be read or is no TOML, or a key is unknown or has a wrong value; the text names it.
+        ConfigurationError: it cannot be read, or is no TOML, or has a wrong key or value; the text names it.
     """
     try:
         return Config.model_validate(tomllib.loads(path.read_text()))
