@@ -81,8 +81,8 @@ def submit(  # noqa: PLR0913 - the command's options
 
 
 def _print_submitted(job_id: str, spec: MigrationSpec, checked: MigrationChecked) -> None:
-    from cli import quantities
     from cli.output import console
+    from xms import quantities
 
     out = console()
     disks = checked.vm.disks
@@ -237,10 +237,11 @@ def events(
 
     from rich.text import Text
 
-    from cli import quantities, screens
+    from cli import screens
     from cli.output import console, print_json, say
     from cli.parsing import one_job
     from cli.session import ask
+    from xms import quantities
 
     job_id = one_job(job, job_option)
     found = ask(lambda migrations: migrations.events(job_id))

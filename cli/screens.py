@@ -12,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import quantities
 from cli.figures import Progress, disk_progress, sync_progress
-from cli.quantities import ABSENT
+from xms import quantities
 from xms.models import Cutover, Disk, JobStatus, Nic, Phase, Trouble
+from xms.quantities import ABSENT
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing

@@ -172,10 +172,10 @@ def abandon(
     output: OutputOption = "table",
 ) -> None:
     """End a job without a cutover. Its snapshots are removed, its volumes are kept."""
-    from cli import quantities
     from cli.output import say
     from cli.parsing import one_job
     from cli.session import ask, confirm, who
+    from xms import quantities
     from xms.models import Abandon
 
     job_id = one_job(job, job_option)

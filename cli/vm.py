@@ -17,11 +17,11 @@ def list_vms(
     output: OutputOption = "table",
 ) -> None:
     """Show the VMs of a source, with their disks, networks and change tracking."""
-    from cli import quantities
     from cli.output import console, print_json, say
     from cli.parsing import required
     from cli.screens import columns
     from cli.session import ask
+    from xms import quantities
 
     name = required(source, "--source")
     found = ask(lambda migrations: migrations.vms(name), f"asking {name}")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import quantities
 from cli.parsing import parse_duration
+from xms import quantities
 
 
 @pytest.mark.parametrize(
