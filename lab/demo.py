@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.guest.evidence import console_numbers, data_numbers, gaps, root_numbers
-from lab.lab import Lab
+from lab.lab import Lab, LabError
 from lab.layout import PROJECT, SOURCE, default_cache
 from lab.proof import Comparison, compare
 
@@ -288,7 +288,7 @@ def main() -> None:
     keep = arguments.keep
     try:
         Demo(lab).run()
-    except DemoFailed as failure:
+    except (DemoFailed, LabError) as failure:
         print(f"\nThe demo failed: {failure}\nIts logs and disks are in {directory}", file=sys.stderr)
         lab.down(wipe=False)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -111,9 +112,13 @@ def _build_disks(into: Path) -> None:
         for file in (disk, data):
             _copy(file, into / file.name)
             (into / file.name).chmod(0o644)
-    finally:
-        _run(*as_builder, "rm", "-rf", str(staging / "root"))
-        shutil.rmtree(staging)
+    except BaseException:
+        # What is left of the tree belongs to the builder; that it cannot be removed must not hide why.
+        with contextlib.suppress(GuestImageError):
+            _run(*as_builder, "rm", "-rf", str(staging / "root"))
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    shutil.rmtree(staging)
 
 
 def _install(system: Path) -> None:
