@@ -23,7 +23,7 @@ class ConversionActivities:
         self.config = config
         self._holder = Holder(config.worker.name, config.worker.lease_seconds)
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def convert(self, order: Convert) -> Converted:
         """Convert the guest on new overlays; the volumes are only read, and claimed so that nobody else writes."""
         pulse = activity_pulse()
@@ -36,7 +36,7 @@ class ConversionActivities:
         ):
             return conversion.convert(order, claims, host_queue(self.config.worker.name), keep_alive(claims, pulse))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def commit_conversion(self, order: ConversionOrder) -> Committed:
         """Write this worker's overlays into the volumes and flush them."""
         pulse = activity_pulse()
@@ -51,7 +51,7 @@ class ConversionActivities:
         ):
             return conversion.commit(claims, keep_alive(claims, pulse))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def discard_conversion(self, order: ConversionOrder) -> Done:
         """Forget this worker's overlays of the job; none is a success."""
         Conversion(self.config, order.vm.job_id).discard()

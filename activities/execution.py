@@ -1,4 +1,8 @@
-"""What every activity shares: its pulse, and how the domain's errors become Temporal's."""
+"""What every activity shares: its pulse, and how the domain's errors become Temporal's.
+
+Activities run in threads, and are cancelled by their pulse alone (`no_thread_cancel_exception`): the exception that the
+SDK would throw into the thread instead may strike in the middle of giving an attachment or a lease back.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +65,7 @@ class _Explain(ActivityInboundInterceptor):
             raise ApplicationError(
                 str(error),
                 error.trouble(),
+                *([] if error.progress is None else [error.progress]),
                 type=type(error).__name__,
                 non_retryable=not error.retryable,
                 next_retry_delay=HAND_OVER if isinstance(error, Interrupted) else None,

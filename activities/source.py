@@ -41,13 +41,13 @@ class SourceActivities:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def list_sources(self, order: ListSources) -> SourceList:
         """The registered sources, without their secrets; none of them is asked anything."""
         del order
         return SourceList(sources=tuple(_summary(name, source) for name, source in sorted(self.config.sources.items())))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def check_source(self, order: SourceQuery) -> SourceReport:
         """Log in and ask for the product: the connection test."""
         begin = time.monotonic()
@@ -62,37 +62,37 @@ class SourceActivities:
                 milliseconds=round((time.monotonic() - begin) * 1000),
             )
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def list_vms(self, order: SourceQuery) -> VmList:
         """Every VM of the source."""
         with connect(order.source, self.config.source(order.source)) as session:
             return VmList(vms=tuple(inventory.list_vms(session)))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def inspect_vm(self, order: VmQuery) -> VmDetails:
-        """One VM, by name or inventory path."""
+        """One VM, by its reference, its name or its inventory path."""
         with connect(order.source, self.config.source(order.source)) as session:
-            return inventory.find_vm(session, order.vm)
+            return inventory.find_vm(session, order.vm, order.moref)
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
         """Turn change tracking on where it is off, and see that every disk has a change id."""
         with connect(order.source, self.config.source(order.source)) as session:
             return enable_change_tracking(session, order, pulse=activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def take_snapshot(self, order: VmOrder) -> SnapshotTaken:
         """Remove what a crash left, and make the job's snapshot."""
         with connect(order.source, self.config.source(order.source)) as session:
             return snapshots.take_snapshot(session, order, pulse=activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def remove_snapshots(self, order: VmOrder) -> SnapshotsRemoved:
         """Remove the job's snapshots and wait for their consolidation. None being there is a success."""
         with connect(order.source, self.config.source(order.source)) as session:
             return SnapshotsRemoved(removed=snapshots.remove_snapshots(session, order, pulse=activity_pulse()))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def plan_disk(self, order: PlanDisk) -> DiskPlan:
         """Ask change tracking what one disk's sync has to copy."""
         pulse = activity_pulse()
@@ -104,19 +104,19 @@ class SourceActivities:
                 changed=lambda since: query_changes(session, query, since=since, pulse=pulse),
             )
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def power_off(self, order: PowerOff) -> PoweredOff:
         """Stop the source and confirm that it is off."""
         with connect(order.vm.source, self.config.source(order.vm.source)) as session:
             return power.power_off(session, order, pulse=activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def power_on(self, order: VmOrder) -> PoweredOn:
         """Start the source where it does not run."""
         with connect(order.source, self.config.source(order.source)) as session:
             return power.power_on(session, order, pulse=activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def mark_migrated(self, order: MarkMigrated) -> Done:
         """Write into the VM's annotation what became of it."""
         with connect(order.vm.source, self.config.source(order.vm.source)) as session:

@@ -9,7 +9,7 @@ from activities.execution import activity_pulse
 from xms.change_map import ByteRanges
 from xms.config import Config
 from xms.engine.copy import copy_ranges
-from xms.errors import SnapshotLost
+from xms.errors import SnapshotLost, XmsError
 from xms.models import DiskProgress, Model
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import connect
@@ -23,7 +23,7 @@ class StreamingActivities:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def stream_disk(self, order: StreamDisk) -> StreamResult:
         """Bring a volume up to a snapshot, and tell what is flushed.
 
@@ -84,6 +84,10 @@ class StreamingActivities:
                 remaining_bytes=remaining.total,
                 cut_short=lost.what,
             )
+        except XmsError as error:
+            # Where this was the last try, what is flushed still counts: see Sync in workflows/sync.py.
+            error.progress = pulse.progress
+            raise
         return StreamResult(
             disk_key=order.disk.key,
             bytes_read=result.bytes_read,

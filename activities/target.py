@@ -6,6 +6,7 @@ from temporalio import activity
 
 from activities.execution import activity_pulse
 from xms.config import Config
+from xms.errors import BootRefused, NeedsPerson
 from xms.openstack import check, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
@@ -36,25 +37,25 @@ class TargetActivities:
         self.config = config
         self._holder = Holder(config.worker.name, config.worker.lease_seconds)
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def check_target(self, order: CheckTarget) -> TargetChecked:
         """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
         with self._project(order.spec.target_project) as cloud:
             return check.check_target(cloud, self.config.target, order, activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
         """Make one disk's volume."""
         with self._project(order.target.target_project) as cloud:
             return volumes.make(cloud, order, activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def extend_volume(self, order: ExtendVolume) -> VolumeMade:
         """Let a volume grow with its disk."""
         with self._project(order.target.target_project) as cloud:
             return volumes.extend(cloud, order, self._holder, activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def release_volumes(self, order: VolumesOrder) -> Done:
         """Free the volumes of what dead workers left on them."""
         with self._project(order.target.target_project) as cloud:
@@ -63,7 +64,7 @@ class TargetActivities:
             )
         return Done()
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def delete_volumes(self, order: VolumesOrder) -> Done:
         """Delete the job's volumes, on the operator's explicit order."""
         with self._project(order.target.target_project) as cloud:
@@ -72,39 +73,51 @@ class TargetActivities:
             )
         return Done()
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def make_ports(self, order: MakePorts) -> PortsMade:
         """Make one port a NIC."""
         with self._project(order.target.target_project) as cloud:
             return PortsMade(nics=ports.make(cloud, order, activity_pulse()))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def remove_ports(self, order: TargetOrder) -> Done:
         """Remove the ports that the job made."""
         with self._project(order.target_project) as cloud:
             ports.remove(cloud, order.job_id, activity_pulse())
         return Done()
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
         """Make the root volume bootable, and describe the converted guest on it."""
         with self._project(order.target.target_project) as cloud:
             volumes.finalize(cloud, order)
         return Done()
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def boot_server(self, order: BootServer) -> ServerMade:
-        """Boot the instance, and wait until it is ACTIVE."""
-        with self._project(order.target.target_project) as cloud:
-            return ServerMade(server_id=servers.boot(cloud, order, activity_pulse()))
+        """Boot the instance, and wait until it is ACTIVE.
 
-    @activity.defn
+        A refusal is told apart where it is certain that no instance was ever made: only then are the volumes still
+        what the conversion left. An attempt before this one may have made one that ran, and is gone.
+        """
+        with self._project(order.target.target_project) as cloud:
+            pristine = activity.info().attempt == 1 and not servers.of_job(cloud, order.target.job_id)
+            try:
+                return ServerMade(server_id=servers.boot(cloud, order, activity_pulse()))
+            except NeedsPerson as error:
+                if not pristine or servers.of_job(cloud, order.target.job_id):
+                    raise
+                raise BootRefused(
+                    error.what, because=error.because, means="no instance was made", do=error.do
+                ) from error
+
+    @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:
         """Wait for evidence that the guest runs."""
         with self._project(order.server.target.target_project) as cloud:
             return servers.see_running(cloud, order, activity_pulse())
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def remove_server(self, order: ServerOrder) -> Done:
         """Remove the job's instance, and wait until it is gone."""
         with self._project(order.target.target_project) as cloud:

@@ -6,10 +6,11 @@ Every policy ends: what still fails after it is shown to a person, or tried agai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypedDict
 
+from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception  # noqa: A004
@@ -17,7 +18,9 @@ from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
     from workflows.names import DATA_QUEUE
-    from xms.models import Trouble
+    from xms.errors import XmsError
+    from xms.job import shortened
+    from xms.models import DiskProgress, Trouble
 
 
 class Policy(TypedDict, total=False):
@@ -25,6 +28,7 @@ class Policy(TypedDict, total=False):
 
     task_queue: str
     start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
     schedule_to_start_timeout: timedelta
     heartbeat_timeout: timedelta
     retry_policy: RetryPolicy
@@ -92,14 +96,78 @@ def on_host(queue: str) -> Policy:
     )
 
 
+BOOT: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(minutes=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=3
+    ),
+}
+"""The source is off meanwhile: an instance that does not come up after three tries will not at the tenth."""
+
+
+def power_off(shutdown_timeout_seconds: int) -> Policy:
+    """The guest is given its whole time, and vCenter some more; a repeat waits for the same shutdown."""
+    return {**CONTROL, "start_to_close_timeout": timedelta(seconds=shutdown_timeout_seconds, minutes=10)}
+
+
+def evidence(timeout_seconds: int) -> Policy:
+    """Waiting for evidence ends the cutover at its own time: to wait again would only lengthen the downtime.
+
+    What is tried again is a cloud that does not answer, for some minutes.
+    """
+    return {
+        **CONTROL,
+        "start_to_close_timeout": timedelta(seconds=timeout_seconds, minutes=2),
+        "schedule_to_close_timeout": timedelta(seconds=timeout_seconds, minutes=5),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(seconds=1),
+            maximum_interval=timedelta(seconds=30),
+            maximum_attempts=10,
+            non_retryable_error_types=["BootFailed"],
+        ),
+    }
+
+
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Finish clean-up work although the caller is cancelled in the middle of it; the cancellation comes after."""
+    """Finish clean-up work however often the caller is cancelled in the middle of it; the cancellation comes after."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled:
+        raise cancelled
+
+
+async def unless(stopped: Callable[[], bool], work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Do the work, but break it off as soon as `stopped` says so, or the caller is cancelled.
+
+    Returns:
+        What the work's own clean-up failed with after it was broken off; None where it did not, or all was done.
+    """
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        await workflow.wait_condition(lambda: task.done() or stopped())
     except asyncio.CancelledError:
-        await task
+        await _broken_off(task)
         raise
+    if not task.done():
+        return await _broken_off(task)
+    await task
+    return None
+
+
+async def _broken_off(task: asyncio.Task[None]) -> BaseException | None:
+    task.cancel()
+    try:
+        await task
+    except (asyncio.CancelledError, ActivityError, ApplicationError) as error:
+        return None if is_cancelled_exception(error) else error
+    return None
 
 
 def failure_type(error: BaseException) -> str:
@@ -114,13 +182,28 @@ def host_is_lost(error: BaseException) -> bool:
     return isinstance(cause, TimeoutError) or failure_type(error) == "ConversionLost"
 
 
+def last_progress(error: ActivityError) -> DiskProgress | None:
+    """How far a stream had come that failed after its retries, or was lost with its worker; None where nobody knows."""
+    cause = error.cause
+    details: Sequence[object] = ()
+    if isinstance(cause, TimeoutError):
+        details = cause.last_heartbeat_details
+    elif isinstance(cause, ApplicationError):
+        details = cause.details[1:]
+    try:
+        return DiskProgress.model_validate(details[0]) if details else None
+    except ValidationError:
+        # Another version's: what it copied is copied once more.
+        return None
+
+
 def explain(error: BaseException, what: str) -> Trouble:
     """What a failed step tells a person: the domain's own words where there are any, else the innermost cause."""
     cause: BaseException = error
     while isinstance(cause, ActivityError) and cause.cause is not None:
         cause = cause.cause
-    if isinstance(cause, ApplicationError) and cause.details:
-        return Trouble.model_validate(cause.details[0]).model_copy(update={"at": workflow.now()})
+    if isinstance(cause, ApplicationError) and (told := _told(cause)):
+        return told
     if isinstance(cause, TimeoutError):
         return Trouble(
             kind="WorkerLost",
@@ -135,3 +218,21 @@ def explain(error: BaseException, what: str) -> Trouble:
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
     kind = (cause.type if isinstance(cause, ApplicationError) else None) or type(cause).__name__
     return Trouble(kind=kind, what=what, because=text, at=workflow.now())
+
+
+def _told(error: ApplicationError) -> Trouble | None:
+    """The domain's own words; what another sort of failure has as its details is none of them."""
+    try:
+        told = Trouble.model_validate(error.details[0]) if error.details else None
+    except ValidationError:
+        return None
+    if told is None:
+        return None
+    words = {name: shortened(getattr(told, name)) for name in ("what", "because", "means", "do")}
+    return told.model_copy(update={**words, "at": workflow.now()})
+
+
+def refusal(kind: type[XmsError], what: str, *, because: str = "", means: str = "", do: str = "") -> ApplicationError:
+    """What the workflow itself finds wrong, in the form in which activities say it."""
+    error = kind(what, because=because, means=means, do=do)
+    return ApplicationError(str(error), error.trouble(), type=kind.__name__, non_retryable=True)

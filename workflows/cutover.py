@@ -1,4 +1,4 @@
-"""The cutover: an itinerary of named steps, each with what undoes it, walked forwards, and back after a failure.
+"""What the steps of a cutover do; their order, and what undoes each, is `workflows.itinerary`.
 
 Two things are written into the job's record BEFORE they happen, so that the record never claims more than is true:
 before the commit of the conversion, what it wrote becomes unseeded; before the target boots, its disks count as
@@ -8,8 +8,6 @@ the next sync mends them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from temporalio import workflow
@@ -19,12 +17,24 @@ with workflow.unsafe.imports_passed_through():
     from activities.conversion import ConversionActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, CONVERSION, explain, failure_type, host_is_lost, on_host
+    from workflows.calls import (
+        BOOT,
+        CLEAN_UP,
+        CONTROL,
+        CONVERSION,
+        evidence,
+        explain,
+        failure_type,
+        host_is_lost,
+        on_host,
+        power_off,
+        refusal,
+    )
     from workflows.sync import Sync
     from xms.change_map import ByteRanges
+    from xms.errors import ConversionFailed, Refused, SourceRunning
     from xms.job import JobState
-    from xms.models import Baseline, CutoverOrder, MigrationSpec, StepRecord
-    from xms.models import Cutover as CutoverRecord
+    from xms.models import Baseline, CutoverOrder, MigrationSpec
     from xms.orders import (
         BootServer,
         CheckTarget,
@@ -37,6 +47,7 @@ with workflow.unsafe.imports_passed_through():
         PowerOff,
         SeeRunning,
         ServerOrder,
+        VmDetails,
         VmQuery,
         VolumesOrder,
     )
@@ -44,28 +55,8 @@ with workflow.unsafe.imports_passed_through():
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
 
-NEVER_STARTED: Final = frozenset({"BootRefused", "QuotaExceeded", "TargetNotFound", "TargetRefusedLogin"})
-"""Failures of a boot that say that no guest ran on the volumes, so that they are still what the conversion left."""
-
-
-class CutoverFailed(Exception):
-    """A step failed; the steps before it have to be undone."""
-
-    def __init__(self, step: str, cause: BaseException) -> None:
-        super().__init__(step)
-        self.step = step
-        self.cause = cause
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the itinerary."""
-
-    name: str
-    run: Callable[[CutoverRun], Awaitable[None]]
-    undo: Callable[[CutoverRun], Awaitable[None]] | None = None
-    downtime_starts: bool = False
-    downtime_ends: bool = False
+NEVER_STARTED: Final = "BootRefused"
+"""The one failure of a boot that says that no guest ran on the volumes, so that they are what the conversion left."""
 
 
 class CutoverRun:
@@ -80,17 +71,29 @@ class CutoverRun:
         self.converted: Converted | None = None
 
     async def check_gates(self) -> None:
-        """Both sides can still take part; nothing is changed yet."""
-        query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        vm = await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
+        """Both sides can still take part, as the VM is now; nothing is changed yet."""
+        vm = await self._inspect()
         check = CheckTarget(spec=self.spec, vm=vm, for_cutover=True)
-        await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
+        target = await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
+        self.state.take_in(vm)
+        self.state.nics = target.nics
+        self._record(source_was_running=vm.power_state == "poweredOn")
 
     async def warm_pass(self) -> None:
-        """One more sync while the source runs, so that the last delta is small."""
-        await Sync(self.spec, self.state, "before cutover").run()
-        if self.state.abandon_asked:
-            raise ApplicationError("the job was abandoned before the source was off", type="Abandoned")
+        """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""
+        while True:
+            lacking = self.state.unseeded_bytes
+            await Sync(self.spec, self.state, "before cutover").run()
+            if self.state.seeded:
+                return
+            if self.state.unseeded_bytes >= lacking > 0:
+                raise refusal(
+                    Refused,
+                    f"the replica of {self.vm.vm} does not catch up",
+                    because=f"{self.state.unseeded_bytes} bytes are still missing, no fewer than one sync before",
+                    means="the source was not touched",
+                    do="wait until a sync is complete, or let snapshots grow older; then order the cutover again",
+                )
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
@@ -111,12 +114,15 @@ class CutoverRun:
             shutdown_timeout_seconds=self.order.shutdown_timeout_seconds,
             hard_power_off=self.order.hard_power_off,
         )
-        off = await workflow.execute_activity_method(SourceActivities.power_off, order, **CONTROL)
+        policy = power_off(self.order.shutdown_timeout_seconds)
+        off = await workflow.execute_activity_method(SourceActivities.power_off, order, **policy)
         self._record(power_off=off.how)
 
     async def power_on(self) -> None:
-        """Let the source run again, unless the operator chose otherwise. The target is gone by then."""
-        if self.order.power_on_source_after_failure:
+        """Let the source run again if it did, unless the operator chose otherwise. The target is gone by then."""
+        if self.state.cutover is not None and not self.state.cutover.source_was_running:
+            self._note("source stays off", "as it was before the cutover")
+        elif self.order.power_on_source_after_failure:
             await workflow.execute_activity_method(SourceActivities.power_on, self.vm, **CLEAN_UP)
         else:
             self._note("source stays off", "as the cutover's order says")
@@ -129,6 +135,7 @@ class CutoverRun:
             raise ApplicationError(
                 "the final delta left something uncopied", type="FinalDeltaIncomplete", non_retryable=True
             )
+        await self._refuse_running()
 
     async def convert(self) -> None:
         """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
@@ -181,8 +188,7 @@ class CutoverRun:
 
     async def forget_conversion(self) -> None:
         """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
-        volumes = tuple(disk.volume_id for disk in self.state.disks if disk.volume_id)
-        order = VolumesOrder(target=self.target, volume_ids=volumes)
+        order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids)
         await workflow.execute_activity_method(TargetActivities.release_volumes, order, **CLEAN_UP)
 
     async def finalize(self) -> None:
@@ -203,6 +209,7 @@ class CutoverRun:
 
     async def boot(self) -> None:
         """Boot the instance. From here on its writes are unknown."""
+        await self._refuse_running()
         before = self.state.disks
         self.state.disks = tuple(disk.model_copy(update={"baseline": Baseline()}) for disk in before)
         order = BootServer(
@@ -214,9 +221,9 @@ class CutoverRun:
             block_bus=self._conversion().block_bus,
         )
         try:
-            made = await workflow.execute_activity_method(TargetActivities.boot_server, order, **CONTROL)
+            made = await workflow.execute_activity_method(TargetActivities.boot_server, order, **BOOT)
         except ActivityError as error:
-            if failure_type(error) in NEVER_STARTED:
+            if failure_type(error) == NEVER_STARTED:
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)
@@ -236,7 +243,8 @@ class CutoverRun:
             console_evidence=self.order.console_evidence,
             timeout_seconds=self.order.evidence_timeout_seconds,
         )
-        seen = await workflow.execute_activity_method(TargetActivities.see_running, order, **CONTROL)
+        policy = evidence(self.order.evidence_timeout_seconds)
+        seen = await workflow.execute_activity_method(TargetActivities.see_running, order, **policy)
         self._record(evidence=seen.evidence)
 
     async def complete(self) -> None:
@@ -254,9 +262,25 @@ class CutoverRun:
             trouble = explain(error, "finishing touches after the cutover")
             self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
 
+    async def _inspect(self) -> VmDetails:
+        query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
+        return await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
+
+    async def _refuse_running(self) -> None:
+        """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""
+        vm = await self._inspect()
+        if vm.power_state != "poweredOff":
+            raise refusal(
+                SourceRunning,
+                f"{self.vm.vm} was started during its cutover",
+                because=f"vSphere says that it is {vm.power_state}",
+                means="what it writes now is not in the replica, so the target is not started",
+                do="keep it off during a cutover (high availability and operators may start it), then order it again",
+            )
+
     def _conversion(self) -> Converted:
         if self.converted is None:
-            raise ApplicationError("no conversion was committed", type="StepOutOfOrder", non_retryable=True)
+            raise refusal(ConversionFailed, "no conversion was committed")
         return self.converted
 
     def _record(self, **changes: object) -> None:
@@ -265,86 +289,3 @@ class CutoverRun:
 
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)
-
-
-ITINERARY: Final = (
-    Step("Gates", CutoverRun.check_gates),
-    Step("Warm Pass", CutoverRun.warm_pass),
-    Step("Ports", CutoverRun.make_ports, undo=CutoverRun.remove_ports),
-    Step("Power Off Source", CutoverRun.power_off, undo=CutoverRun.power_on, downtime_starts=True),
-    Step("Final Delta", CutoverRun.final_delta),
-    Step("Guest Fixes", CutoverRun.convert, undo=CutoverRun.forget_conversion),
-    Step("Finalize", CutoverRun.finalize),
-    Step("Boot Target", CutoverRun.boot, undo=CutoverRun.remove_server),
-    Step("Evidence", CutoverRun.see_running, downtime_ends=True),
-    Step("Finishing Touches", CutoverRun.complete),
-)
-
-
-async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
-    """Run the itinerary, timing each step.
-
-    Raises:
-        CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
-    """
-    state = run.state
-    state.cutover = CutoverRecord(ordered_by=run.order.who, ordered_at=workflow.now())
-    for step in ITINERARY:
-        state.doing = step.name
-        _begin(state, step)
-        show()
-        try:
-            await step.run(run)
-        except BaseException as error:
-            _end(state, step, "failed")
-            raise CutoverFailed(step.name, error) from error
-        _end(state, step, "done")
-
-
-async def roll_back(run: CutoverRun, show: Callable[[], None]) -> None:
-    """Undo, in reverse order, every step that was begun.
-
-    Raises:
-        ActivityError: an undo failed after all its retries. The steps that are still to be undone keep their outcome,
-            so that the walk can be taken up again; the source is not powered on while the target may run.
-    """
-    state = run.state
-    for step in reversed(ITINERARY):
-        record = _recorded(state, step)
-        if step.undo is None or record is None or record.outcome == "undone":
-            continue
-        state.doing = f"rolling back: {step.name}"
-        show()
-        await step.undo(run)
-        _end(state, step, "undone")
-
-
-def _recorded(state: JobState, step: Step) -> StepRecord | None:
-    records = state.cutover.steps if state.cutover else ()
-    return next((record for record in records if record.name == step.name), None)
-
-
-def _begin(state: JobState, step: Step) -> None:
-    if state.cutover is None:
-        return
-    now = workflow.now()
-    changes: dict[str, object] = {"steps": (*state.cutover.steps, StepRecord(name=step.name, started_at=now))}
-    if step.downtime_starts:
-        changes["downtime_started_at"] = now
-    state.cutover = state.cutover.model_copy(update=changes)
-
-
-def _end(state: JobState, step: Step, outcome: str) -> None:
-    if state.cutover is None:
-        return
-    now = workflow.now()
-    steps = tuple(
-        record.model_copy(update={"outcome": outcome, "ended_at": record.ended_at or now})
-        if record.name == step.name
-        else record
-        for record in state.cutover.steps
-    )
-    changes: dict[str, object] = {"steps": steps}
-    if step.downtime_ends and outcome == "done":
-        changes["downtime_ended_at"] = now
-    state.cutover = state.cutover.model_copy(update=changes)

@@ -1,7 +1,7 @@
 """What the Temporal Web UI alone tells an operator of a job: Markdown, made of the state, without a clock.
 
-Lists and not tables wherever a value may be long: the Web UI shows this in a narrow column, and sets table cells
-without any space between them.
+Lists and no tables: the Web UI shows this in a narrow column, and sets the cells of a table without any space between
+them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,7 @@ from typing import Final
 
 from xms.job import JobState
 from xms.models import Cutover, Disk, MigrationSpec, Phase, StepRecord
-
-_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_TIMES: Final = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-
-_GAP: Final = "&nbsp;&nbsp;&nbsp;"
-"""Between two columns of a table."""
+from xms.quantities import duration, rate, short_duration, size
 
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
@@ -24,13 +19,14 @@ _LONGEST: Final = 1500
 
 def describe(spec: MigrationSpec, state: JobState) -> str:
     """The job on one screen: where it stands, how old the replica is, what can be said to it."""
+    replica = [_metrics(state), _disks(state)]
+    cutover = [_cutover(state.cutover)]
+    cutover_matters_most = state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}
     parts = [
-        f"## {_phase(state)}",
+        f"## {spec.vm}: {_phase(state)}",
         _standing(state),
         _trouble(state),
-        _metrics(state),
-        _disks(state.disks),
-        _cutover(state.cutover),
+        *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
     ]
@@ -54,14 +50,14 @@ def _metrics(state: JobState) -> str:
     rows = (
         ("Last Sync", _time(state.last_sync_at) if state.last_sync_at else "none yet"),
         ("Lag", _lag(state)),
-        ("Bytes (Full)", _size(state.bytes_full)),
-        ("Bytes (Incr)", _size(state.bytes_incremental)),
+        ("Bytes (Full)", size(state.bytes_full)),
+        ("Bytes (Incr)", size(state.bytes_incremental)),
         ("Sync Count", str(state.sync_count)),
-        ("Rate", f"{_size(state.last_rate)}/s in the last sync" if state.last_rate else "-"),
-        ("Cadence", "manual" if state.cadence_seconds is None else f"every {_duration(state.cadence_seconds)}"),
+        ("Rate", f"{rate(state.last_rate)} in the last sync" if state.last_rate else "-"),
+        ("Cadence", "manual" if state.cadence_seconds is None else f"every {duration(state.cadence_seconds)}"),
         ("Next sync", _next_sync(state)),
     )
-    return "\n".join(f"- **{name}**: {value}" for name, value in rows)
+    return "**Replica**\n\n" + "\n".join(f"- **{name}**: {value}" for name, value in rows)
 
 
 def _lag(state: JobState) -> str:
@@ -84,17 +80,19 @@ def _next_sync(state: JobState) -> str:
     return _time(state.next_sync_at)
 
 
-def _disks(disks: tuple[Disk, ...]) -> str:
-    return "\n".join(f"- **{disk.label}**, {_size(disk.capacity)}: {_replica(disk)}" for disk in disks)
+def _disks(state: JobState) -> str:
+    return "\n".join(f"- **{disk.label}**, {size(disk.capacity)}: {_replica(disk, state)}" for disk in state.disks)
 
 
-def _replica(disk: Disk) -> str:
+def _replica(disk: Disk, state: JobState) -> str:
     where = f"volume `{disk.volume_id}`" if disk.volume_id else "no volume yet"
+    if state.phase is Phase.COMPLETED:
+        return f"{where}, the target's now"
     if disk.baseline.change_id is None:
-        return f"{where}, nothing known of its content"
+        return f"{where}, all of it still to copy" + (" if the cutover fails" if state.source_is_off else "")
     missing = disk.baseline.unseeded_bytes
-    rest = f"{_size(missing)} still to copy" if missing else "complete"
-    return f"{where}, {rest}, last delta {_size(disk.last_delta)}"
+    rest = f"{size(missing)} still to copy" if missing else "complete"
+    return f"{where}, {rest}, last delta {size(disk.last_delta)}"
 
 
 def _trouble(state: JobState) -> str:
@@ -103,30 +101,28 @@ def _trouble(state: JobState) -> str:
         return ""
     lines = [f"**{'Needs you' if state.phase is Phase.FAILED else 'Trouble'}:** {_shortened(trouble.what)}", ""]
     said = (("because", trouble.because), ("means", trouble.means), ("do", trouble.do), ("at", _time(trouble.at)))
-    lines += [f"- {name}: {_shortened(text)}" for name, text in said if text and text != "-"]
+    lines += [f"- **{name}**: {_shortened(text)}" for name, text in said if text and text != "-"]
     return "\n".join(lines)
 
 
 def _cutover(cutover: Cutover | None) -> str:
     if cutover is None or not cutover.steps:
         return ""
-    lines = [f"| Cutover | Began |{_GAP}Took | Outcome |", "|---|---|--:|---|"]
-    lines += [
-        f"| {step.name}{_GAP} | {step.started_at:%H:%M:%S} UTC{_GAP} | {_took(step)}{_GAP} | {step.outcome} |"
-        for step in cutover.steps
-    ]
+    lines = [f"**Cutover**, begun {_time(cutover.steps[0].started_at)}:", ""]
+    lines += [f"1. {step.name}: {step.outcome}{_took(step)}" for step in cutover.steps]
     return "\n".join(lines) + _downtime(cutover)
 
 
 def _took(step: StepRecord) -> str:
-    return "" if step.ended_at is None else _duration((step.ended_at - step.started_at).total_seconds())
+    seconds = None if step.ended_at is None else (step.ended_at - step.started_at).total_seconds()
+    return f" since {step.started_at:%H:%M:%S} UTC" if seconds is None else f", {short_duration(seconds)}"
 
 
 def _downtime(cutover: Cutover) -> str:
     lines = []
     if cutover.downtime_started_at and cutover.downtime_ended_at:
         seconds = (cutover.downtime_ended_at - cutover.downtime_started_at).total_seconds()
-        lines.append(f"- **Downtime**: {_duration(seconds)}")
+        lines.append(f"- **Downtime**: {short_duration(seconds)}")
     elif cutover.downtime_started_at:
         lines.append(f"- **Downtime**: began {_time(cutover.downtime_started_at)}")
     if cutover.server_id:
@@ -139,7 +135,7 @@ def _downtime(cutover: Cutover) -> str:
 def _target(spec: MigrationSpec) -> str:
     zone = f", zone {spec.availability_zone}" if spec.availability_zone else ""
     return (
-        f"- **Target**: {spec.instance_name} in project {spec.target_project}, "
+        f"- **From**: {spec.vm} of {spec.source}\n- **To**: {spec.instance_name} in project {spec.target_project}, "
         f"flavor {spec.flavor}, volumes {spec.volume_type}{zone}"
     )
 
@@ -147,12 +143,13 @@ def _target(spec: MigrationSpec) -> str:
 def _verbs(state: JobState) -> str:
     if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
         return "The job is over."
-    if state.phase is Phase.CUTTING_OVER:
-        return "No command now: after a failure the source runs again and the job is Ready."
+    if state.phase is Phase.CUTTING_OVER and state.source_is_off:
+        return "No command now. After a failure the source runs again, and the job is Ready."
     cadence = ("set-cadence", '`{"who": "you", "cadence_seconds": 900}`; null is manual')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
     verbs = {
+        Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
         Phase.FAILED: (("retry", "goes on where it stood"), abandon),
         Phase.READY: (("sync-now", "a sync at once"), ("cutover", "moves the VM now"), pause, cadence, abandon),
         Phase.SYNCING: (
@@ -174,24 +171,3 @@ def _shortened(text: str) -> str:
 
 def _time(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _duration(seconds: float) -> str:
-    """The two largest units: 1d 6h, 15m, 38s; a decimal below ten seconds where there is one."""
-    if seconds < 10 and seconds != int(seconds):  # noqa: PLR2004 - see above
-        return f"{seconds:.1f}s"
-    rest, parts = round(seconds), []
-    for unit, length in _TIMES:
-        number, rest = divmod(rest, length)
-        parts.append(f"{number}{unit}" if number else "")
-    first = next((place for place, part in enumerate(parts) if part), len(parts) - 1)
-    return " ".join(part for part in parts[first : first + 2] if part) or "0s"
-
-
-def _size(number: float) -> str:
-    """Bytes in binary units with one decimal, which is left out where it is zero: 412.7 GiB, 3 TiB."""
-    unit = 0
-    while number >= 1024 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - binary units
-        number /= 1024
-        unit += 1
-    return f"{number:.0f} B" if unit == 0 else f"{f'{number:.1f}'.removesuffix('.0')} {_UNITS[unit]}"

@@ -9,7 +9,8 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CONTROL
+    from workflows.calls import CONTROL, refusal
+    from xms.errors import VmUnsupported
     from xms.job import JobState
     from xms.models import Disk, MigrationSpec
     from xms.orders import CheckTarget, MakeVolume, VmQuery
@@ -23,12 +24,14 @@ async def prepare(spec: MigrationSpec, state: JobState) -> None:
 
     Raises:
         ActivityError: a check refused, or a step failed after its retries.
+        ApplicationError: the VM has no disks.
     """
     state.doing = "looking at the VM"
     query = VmQuery(source=spec.source, vm=spec.vm)
     vm = await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
-    state.moref, state.vm_name = vm.moref, vm.name
-    state.firmware, state.cpus, state.memory = vm.firmware, vm.cpus, vm.memory
+    state.take_in(vm)
+    if not vm.disks:
+        raise refusal(VmUnsupported, f"{vm.name} has no disks", because="there is nothing to replicate")
 
     state.doing = "checking the target"
     check = CheckTarget(spec=spec, vm=vm)

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.streaming import StreamingActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, STREAM, to_the_end
+    from workflows.calls import CLEAN_UP, CONTROL, STREAM, Policy, explain, last_progress, refusal, to_the_end
     from workflows.preparation import make_volume
     from xms.change_map import ByteRanges
+    from xms.errors import ChangeTrackingUnavailable, NoProgress, VmUnsupported
     from xms.job import JobState
-    from xms.models import Baseline, MigrationSpec, SyncRecord
+    from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
     from xms.orders import (
         DiskPlan,
         ExtendVolume,
@@ -33,6 +35,22 @@ with workflow.unsafe.imports_passed_through():
         StreamResult,
         VolumesOrder,
     )
+
+
+CLEAN_UP_AGAIN: Final = timedelta(minutes=15)
+"""After an hour of trying in vain, and then from time to time, since the next sync may be days away."""
+
+
+async def remove_leftovers(spec: MigrationSpec, state: JobState, policy: Policy) -> None:
+    """Remove the job's snapshots, and what workers left on its volumes.
+
+    Raises:
+        ActivityError: one of the two could not be done.
+    """
+    await workflow.execute_activity_method(SourceActivities.remove_snapshots, state.vm_order(spec), **policy)
+    order = VolumesOrder(target=state.target_order(spec), volume_ids=state.volume_ids)
+    await workflow.execute_activity_method(TargetActivities.release_volumes, order, **policy)
+    state.clean_up_at = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,8 @@ class Sync:
         self.state = state
         self.reason = reason
         self.vm = state.vm_order(spec)
+        self.left_behind: Trouble | None = None
+        """Why a snapshot or an attachment of this sync is still there."""
 
     async def run(self, *, final: bool = False) -> None:
         """Bring every volume up to a new snapshot.
@@ -60,22 +80,48 @@ class Sync:
                 grow as old as it has to.
 
         Raises:
-            ActivityError: a step failed after its retries. Disks whose streams were complete are committed.
+            ActivityError: a step failed after its retries. What was flushed by then is committed.
+            ApplicationError: nothing was copied although something had to be.
         """
-        state = self.state
-        state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
-        snapshot = None
+        self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         try:
-            state.doing = "taking a snapshot"
-            snapshot = await workflow.execute_activity_method(
-                SourceActivities.take_snapshot, self.vm, summary=f"{self.vm.vm}: snapshot for {self.reason}", **CONTROL
+            await self._copy(await self._take_snapshot(), final=final)
+        except (Exception, asyncio.CancelledError):
+            # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
+            await to_the_end(self._clean_up())
+            raise
+        await to_the_end(self._clean_up())
+
+    async def _take_snapshot(self) -> SnapshotTaken:
+        """The sync's snapshot, in which every disk has a change id: without one no baseline could be committed."""
+        snapshot = await self._snapshot()
+        untracked = [disk.label for disk in snapshot.disks if disk.change_id is None]
+        if untracked:
+            self._note("change tracking", f"is off for {', '.join(untracked)}; it is turned on again")
+            self.state.doing = "turning change tracking on"
+            await workflow.execute_activity_method(SourceActivities.enable_change_tracking, self.vm, **CONTROL)
+            snapshot = await self._snapshot()
+            untracked = [disk.label for disk in snapshot.disks if disk.change_id is None]
+        if untracked:
+            raise refusal(
+                ChangeTrackingUnavailable,
+                f"change tracking of {self.vm.vm} does not take effect",
+                because=f"its snapshots give no change id for {', '.join(untracked)}",
+                means="nothing was copied; the replica is as of the last committed sync",
+                do="turn change tracking off and on again with the VM powered off, then retry",
             )
-            state.sync = state.sync.model_copy(update={"snapshot_at": snapshot.taken_at})
-            await self._copy(snapshot, final=final)
-        finally:
-            await to_the_end(self._clean_up(copied=snapshot is not None))
-            state.sync = None
-            state.doing = ""
+        return snapshot
+
+    async def _snapshot(self) -> SnapshotTaken:
+        self.state.doing = "taking a snapshot"
+        snapshot = await workflow.execute_activity_method(
+            SourceActivities.take_snapshot, self.vm, summary=f"{self.vm.vm}: snapshot for {self.reason}", **CONTROL
+        )
+        if self.state.sync is not None:
+            self.state.sync = self.state.sync.model_copy(update={"snapshot_at": snapshot.taken_at})
+        if not snapshot.disks:
+            raise refusal(VmUnsupported, f"{self.vm.vm} has no disks", because="there is nothing to replicate")
+        return snapshot
 
     async def _copy(self, snapshot: SnapshotTaken, *, final: bool) -> None:
         state = self.state
@@ -83,8 +129,15 @@ class Sync:
             self._note("snapshots", f"removed {snapshot.leftovers_removed} that a crash had left")
         await self._match_volumes(snapshot)
         state.doing = "reading the change maps"
-        planned = await asyncio.gather(*(self._plan(frozen, snapshot) for frozen in snapshot.disks))
+        plans = await asyncio.gather(
+            *(self._plan(frozen, snapshot) for frozen in snapshot.disks), return_exceptions=True
+        )
+        # All have come back: none of them still asks about a snapshot that is removed already.
+        planned = [plan for plan in plans if isinstance(plan, Planned)]
+        for failure in (plan for plan in plans if isinstance(plan, BaseException)):
+            raise failure
         self._record_plans(planned)
+        lacking = state.unseeded_bytes
         state.doing = "copying"
         started = workflow.now()
         outcomes = await asyncio.gather(
@@ -93,9 +146,21 @@ class Sync:
         for item, outcome in zip(planned, outcomes, strict=True):
             if isinstance(outcome, StreamResult):
                 self._commit(item, outcome)
+            elif isinstance(outcome, ActivityError) and not final:
+                self._commit_what_is_flushed(item, outcome)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]
+        if not state.seeded and not any(
+            isinstance(outcome, StreamResult) and outcome.bytes_read for outcome in outcomes
+        ):
+            raise refusal(
+                NoProgress,
+                f"the sync of {self.vm.vm} copied nothing",
+                because=f"its snapshot reached the age of {self.spec.max_snapshot_age_seconds} s before that, "
+                f"and {lacking} bytes are missing",
+                do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
+            )
         self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds())
 
     async def _match_volumes(self, snapshot: SnapshotTaken) -> None:
@@ -104,6 +169,8 @@ class Sync:
         for disk in self.state.disks:
             if disk.key not in frozen_keys:
                 self._note("disk removed", f"{disk.label} is gone from the VM; volume {disk.volume_id} is kept")
+                if disk.volume_id is not None:
+                    self.state.former_volumes = (*self.state.former_volumes, disk.volume_id)
         self.state.disks = tuple(disk for disk in self.state.disks if disk.key in frozen_keys)
         for frozen in snapshot.disks:
             await self._match_volume(frozen)
@@ -114,7 +181,9 @@ class Sync:
             await make_volume(self.spec, self.state, frozen)
             if known is None:
                 self._note("disk added", f"{frozen.label} is new; it is copied in full")
-        elif frozen.capacity > known.volume_size:
+            # The volume may be that of an earlier disk with this key, which was smaller.
+            known = self.state.disk(frozen.key)
+        if known.volume_id is not None and frozen.capacity > known.volume_size:
             order = ExtendVolume(
                 target=self.state.target_order(self.spec), volume_id=known.volume_id, capacity=frozen.capacity
             )
@@ -131,6 +200,7 @@ class Sync:
             baseline=disk.baseline,
             replica_capacity=disk.capacity,
             volume_is_zeroed=disk.pristine and self.state.zeroed_volumes,
+            ranges_limit=self.state.unseeded_limit,
         )
         plan = await workflow.execute_activity_method(
             SourceActivities.plan_disk, order, summary=f"{frozen.label}: change map", **CONTROL
@@ -176,6 +246,26 @@ class Sync:
             self.state.sync = self.state.sync.model_copy(update={"done": self.state.sync.done + result.bytes_read})
         return result
 
+    def _commit_what_is_flushed(self, item: Planned, failure: ActivityError) -> None:
+        """A stream that failed for good has flushed the snapshot's content up to its last checkpoint: that is kept."""
+        progress = last_progress(failure)
+        if progress is None or progress.disk_key != item.frozen.key or is_cancelled_exception(failure):
+            return
+        ranges = ByteRanges.decode(item.plan.ranges)
+        remaining = ranges.from_offset(progress.flushed_to)
+        done = ranges.total - remaining.total
+        if done <= 0:
+            return
+        result = StreamResult(
+            disk_key=item.frozen.key,
+            bytes_read=done,
+            bytes_written=done,
+            remaining=remaining.encode(self.state.unseeded_limit),
+            remaining_bytes=remaining.total,
+            cut_short="the stream failed; what it had flushed is kept",
+        )
+        self._commit(item, result)
+
     def _commit(self, item: Planned, result: StreamResult) -> None:
         """Advance one disk's baseline: everything that `result` does not name as remaining is flushed."""
         disk = self.state.disk(item.frozen.key)
@@ -209,20 +299,19 @@ class Sync:
         state.sync_count += 0 if full else 1
         self._note("sync committed", f"{self.reason}: {copied} bytes in {seconds:.1f} s")
 
-    async def _clean_up(self, *, copied: bool) -> None:
-        """Leave no snapshot and no attachment; what cannot be removed now is removed before the next snapshot."""
+    async def _clean_up(self) -> None:
+        """Leave no snapshot and no attachment; what cannot be removed now is removed later."""
+        state = self.state
         try:
-            self.state.doing = "removing the snapshot"
-            await workflow.execute_activity_method(SourceActivities.remove_snapshots, self.vm, **CLEAN_UP)
-            if copied:
-                await self._release()
+            if state.abandon_asked is None or state.source_is_off:
+                state.doing = "removing the snapshot"
+                await remove_leftovers(self.spec, state, CLEAN_UP)
         except ActivityError as error:
-            self._note("clean-up failed", f"{error.cause or error}; it is done before the next snapshot is made")
-
-    async def _release(self) -> None:
-        volumes = tuple(disk.volume_id for disk in self.state.disks if disk.volume_id)
-        order = VolumesOrder(target=self.state.target_order(self.spec), volume_ids=volumes)
-        await workflow.execute_activity_method(TargetActivities.release_volumes, order, **CLEAN_UP)
+            self.left_behind = explain(error, f"the snapshot of {self.vm.vm} could not be removed")
+            self._note("clean-up failed", f"{self.left_behind.what}: {self.left_behind.because}; it is tried again")
+            state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
+        state.sync = None
+        state.doing = ""
 
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)

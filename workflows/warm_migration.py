@@ -13,27 +13,30 @@ from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end
+    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end, unless
     from workflows.commands import Commands
-    from workflows.cutover import CutoverFailed, CutoverRun, roll_back, walk
+    from workflows.cutover import CutoverRun
     from workflows.details import describe
+    from workflows.itinerary import CutoverFailed, roll_back, walk
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
-    from workflows.sync import Sync
+    from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
+        CleanUp,
         CutOver,
         End,
         Finish,
         GoOn,
         Prepare,
         RollBack,
+        Step,
         Synchronize,
         Wait,
         full_sync_pause,
@@ -74,7 +77,7 @@ class WarmMigrationWorkflow(Commands):
             if self.should_continue_as_new():
                 workflow.continue_as_new(JobInput(**self.spec.model_dump(), carried=self.state))
 
-    async def do(self, step: Prepare | Synchronize | CutOver | GoOn | RollBack | End | Wait) -> None:
+    async def do(self, step: Step) -> None:
         """Carry one decision out."""
         match step:
             case Prepare():
@@ -84,11 +87,13 @@ class WarmMigrationWorkflow(Commands):
             case CutOver(order):
                 await self.cut_over(order)
             case RollBack():
-                await to_the_end(self.roll_back(self.state.cutover_asked or CutoverOrder(), self.state.trouble))
+                await to_the_end(self.roll_back(self.state.cutover_asked or CutoverOrder()))
             case GoOn():
                 self.go_on()
             case End(order):
                 await to_the_end(self.end(order))
+            case CleanUp():
+                await self.unless_abandoned(self.clean_up())
             case Wait(until):
                 await self.wait(until)
 
@@ -98,7 +103,7 @@ class WarmMigrationWorkflow(Commands):
         """Initializing; a failure parks the job, since nothing can be replicated before it."""
         try:
             await self.unless_abandoned(prepare(self.spec, self.state))
-        except ActivityError as error:
+        except (ActivityError, ApplicationError) as error:
             self.park(explain(error, f"{self.spec.vm} could not be prepared"))
             return
         if self.state.abandon_asked is None:
@@ -110,19 +115,20 @@ class WarmMigrationWorkflow(Commands):
         if state.phase is Phase.READY:
             self.enter(Phase.SYNCING)
         state.sync_asked_by = None
+        sync = Sync(self.spec, state, reason)
         try:
-            await Sync(self.spec, state, reason).run()
-        except ActivityError as error:
+            await sync.run()
+        except (ActivityError, ApplicationError) as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
             self.sync_failed(explain(error, f"the sync of {self.spec.vm} failed"))
             return
-        state.trouble, state.failures, state.not_before = None, 0, None
-        if state.seeded:
+        state.trouble, state.failures, state.not_before = sync.left_behind, 0, None
+        if state.seeded or state.phase is Phase.SYNCING:
             self.enter(Phase.READY)
-        elif state.sync_asked_by is None:
+        if not state.seeded and state.sync_asked_by is None and not state.paused:
             # It was cut short with a rest: the next snapshot goes on with it at once.
-            state.sync_asked_by = "" if not state.paused else None
-            if state.phase is Phase.SYNCING:
-                self.enter(Phase.READY)
+            state.sync_asked_by = ""
 
     def sync_failed(self, trouble: Trouble) -> None:
         """Try again later, or wait for a person; the baselines are as of the last committed sync."""
@@ -151,7 +157,9 @@ class WarmMigrationWorkflow(Commands):
         except CutoverFailed as failure:
             trouble = explain(failure.cause, f"cutover of {self.spec.vm} failed at {failure.step}")
             state.note(workflow.now(), "cutover failed", f"at {failure.step}: {trouble.because or trouble.what}")
-            await to_the_end(self.roll_back(order, trouble))
+            if state.cutover is not None:
+                state.cutover = state.cutover.model_copy(update={"trouble": trouble})
+            await to_the_end(self.roll_back(order))
             if is_cancelled_exception(failure.cause):
                 raise asyncio.CancelledError from None
             return
@@ -159,7 +167,7 @@ class WarmMigrationWorkflow(Commands):
         state.note(workflow.now(), "completed", f"the target runs: {state.cutover.evidence if state.cutover else ''}")
         self.enter(Phase.COMPLETED)
 
-    async def roll_back(self, order: CutoverOrder, trouble: Trouble | None) -> None:
+    async def roll_back(self, order: CutoverOrder) -> None:
         """Undo what was begun. What cannot be undone now waits for a person in Failed; `retry` takes it up again."""
         state = self.state
         try:
@@ -168,7 +176,7 @@ class WarmMigrationWorkflow(Commands):
             self.park(explain(error, f"roll-back of {self.spec.vm}'s cutover is not finished"))
             return
         state.cutover_asked = None
-        state.trouble = trouble
+        state.trouble = state.cutover.trouble if state.cutover else None
         state.sync_asked_by = ""
         state.note(workflow.now(), "rolled back", "the job is Ready with its baselines; a sync follows")
         self.enter(Phase.READY)
@@ -188,7 +196,8 @@ class WarmMigrationWorkflow(Commands):
             if state.moref:
                 vm = state.vm_order(self.spec)
                 await workflow.execute_activity_method(SourceActivities.remove_snapshots, vm, **CLEAN_UP)
-            volumes = tuple(disk.volume_id for disk in state.disks if disk.volume_id)
+            kept = state.volume_ids
+            volumes = (*kept, *(volume for volume in state.former_volumes if volume not in kept))
             if volumes:
                 doomed = VolumesOrder(target=state.target_order(self.spec), volume_ids=volumes)
                 await workflow.execute_activity_method(TargetActivities.release_volumes, doomed, **CLEAN_UP)
@@ -209,7 +218,10 @@ class WarmMigrationWorkflow(Commands):
         timeout = None if until is None else max(timedelta(0), until - workflow.now())
         try:
             await workflow.wait_condition(
-                lambda: self.said() != before, timeout=timeout, timeout_summary=f"{self.spec.vm}: next sync"
+                # Signals that are refused change nothing, and make the history longer all the same.
+                lambda: self.said() != before or self.should_continue_as_new(),
+                timeout=timeout,
+                timeout_summary=f"{self.spec.vm}: next sync",
             )
         except TimeoutError:
             return
@@ -218,25 +230,24 @@ class WarmMigrationWorkflow(Commands):
 
     async def unless_abandoned(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work, but break it off when the job is abandoned, or the workflow cancelled, meanwhile."""
-        task = asyncio.create_task(work)
-        try:
-            await workflow.wait_condition(lambda: task.done() or self.state.abandon_asked is not None)
-        except asyncio.CancelledError:
-            await self.break_off(task)
-            raise
-        if task.done():
-            await task
-        else:
-            await self.break_off(task)
+        failure = await unless(lambda: self.state.abandon_asked is not None and not self.state.source_is_off, work)
+        if failure is not None:
+            self.state.note(workflow.now(), "broken off", explain(failure, "while it was broken off").what)
 
-    async def break_off(self, task: asyncio.Task[None]) -> None:
-        """Cancel the work and wait for its own clean-up."""
-        task.cancel()
+    async def clean_up(self) -> None:
+        """Remove what a sync had to leave behind, or come back to it later."""
         try:
-            await task
-        except (asyncio.CancelledError, ActivityError) as error:
-            if not is_cancelled_exception(error):
-                self.state.note(workflow.now(), "broken off", explain(error, "while it was broken off").what)
+            await remove_leftovers(self.spec, self.state, CONTROL)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
+            self.state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
+            if self.state.trouble is None:
+                self.state.trouble = explain(error, f"what a sync of {self.spec.vm} left could not be removed")
+            return
+        self.state.note(workflow.now(), "cleaned up", "what a sync had to leave behind is removed")
+        if self.state.phase is not Phase.FAILED:
+            self.state.trouble = None
 
     def said(self) -> tuple[object, ...]:
         """What messages change, to be compared with what it was."""
@@ -259,7 +270,12 @@ class WarmMigrationWorkflow(Commands):
         """Failed: wait for a person. The baselines stay, and `retry` goes on in the phase in which the job stood."""
         state = self.state
         state.trouble = trouble
-        state.failed_in = Phase.READY if state.phase is Phase.SYNCING else state.phase
+        if state.phase is not Phase.FAILED:
+            state.failed_in = Phase.READY if state.phase is Phase.SYNCING else state.phase
+        if state.cutover_asked is not None and state.phase is not Phase.CUTTING_OVER:
+            # A retry, days later perhaps, must not stop the source as a side effect.
+            state.note(workflow.now(), "cutover dropped", "the job failed before it began; order it again")
+            state.cutover_asked = None
         state.note(workflow.now(), "failed", f"{trouble.what}: {trouble.because or trouble.kind}")
         self.enter(Phase.FAILED)
 

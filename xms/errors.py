@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from xms.models import Trouble
+from xms.models import DiskProgress, Trouble
 
 
 class XmsError(Exception):
@@ -31,6 +31,8 @@ class XmsError(Exception):
         self.because = because
         self.means = means
         self.do = do
+        self.progress: DiskProgress | None = None
+        """How far a stream had come that ended with this error."""
 
     def trouble(self) -> Trouble:
         """The same as a wire model, for the job's status, its events and the CLI."""
@@ -199,6 +201,10 @@ class VerificationFailed(XmsError):
     """What was read back from the volume is not what was read from the source; the sync is not committed."""
 
 
+class NoProgress(XmsError):
+    """A sync ended early without having copied anything; to begin another one at once would go round for ever."""
+
+
 class Interrupted(XmsError):
     """The work was told to stop (cancellation, worker shutdown); another attempt goes on from the last checkpoint."""
 
@@ -236,6 +242,10 @@ class QuotaExceeded(NeedsPerson):
 
 class VolumeFailed(XmsError):
     """A volume went to an error state, or did not reach the wanted state in time."""
+
+
+class BootRefused(NeedsPerson):
+    """The cloud did not make the instance at all: no guest ever ran, so the volumes are as the conversion left them."""
 
 
 class BootFailed(XmsError):

@@ -22,13 +22,24 @@ from xms.models import (
     Trouble,
     job_id,
 )
-from xms.orders import TargetOrder, VmOrder
+from xms.orders import TargetOrder, VmDetails, VmOrder
 
 EVENTS_KEPT: Final = 200
 """The log is bounded, since it travels with the job; older lines are counted, not kept."""
 
+TEXT_LIMIT: Final = 2000
+"""Characters of one line of the log, and of one line of a trouble: virt-v2v and consoles have much to say."""
+
 UNSEEDED_LIMIT: Final = 1 << 20
 """Bytes that the unseeded ranges of all disks may take in a record, encoded: Temporal's payloads end at 2 MiB."""
+
+
+def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
+    """The text, or its beginning and its end where it is longer than `limit` characters: the end tells the failure."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 3
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 class JobState(BaseModel):
@@ -52,6 +63,8 @@ class JobState(BaseModel):
     nics: tuple[Nic, ...] = ()
     cloud: str = ""
     zeroed_volumes: bool = False
+    former_volumes: tuple[str, ...] = ()
+    """Volumes of disks that were taken out of the VM; kept, and deleted only with the others."""
 
     last_sync_at: datetime | None = None
     replica_of: datetime | None = None
@@ -62,6 +75,8 @@ class JobState(BaseModel):
     sync: SyncRecord | None = None
     failures: int = 0
     not_before: datetime | None = None
+    clean_up_at: datetime | None = None
+    """When to try again to remove a snapshot or an attachment that could not be removed; None: nothing is left."""
 
     trouble: Trouble | None = None
     failed_in: Phase | None = None
@@ -86,7 +101,7 @@ class JobState(BaseModel):
 
     def note(self, at: datetime, kind: str, text: str, who: str = "") -> None:
         """Add a line to the job's story."""
-        events = (*self.events, Event(at=at, kind=kind, text=text, who=who))
+        events = (*self.events, Event(at=at, kind=kind, text=shortened(text), who=shortened(who, 100)))
         excess = max(0, len(events) - EVENTS_KEPT)
         self.events = events[excess:]
         self.events_dropped += excess
@@ -117,8 +132,20 @@ class JobState(BaseModel):
         raise KeyError(key)
 
     @property
+    def volume_ids(self) -> tuple[str, ...]:
+        """The volumes of the VM's disks."""
+        return tuple(disk.volume_id for disk in self.disks if disk.volume_id)
+
+    @property
+    def unseeded_bytes(self) -> int:
+        """What the replica lacks; a disk without a baseline lacks all of it."""
+        return sum(
+            disk.capacity if disk.baseline.change_id is None else disk.baseline.unseeded_bytes for disk in self.disks
+        )
+
+    @property
     def unseeded_limit(self) -> int:
-        """Bytes that one disk's encoded unseeded ranges may take."""
+        """Bytes that one disk's encoded ranges may take, so that those of all disks fit into one message."""
         return min(256 << 10, UNSEEDED_LIMIT // max(1, len(self.disks)))
 
     @property
@@ -135,6 +162,11 @@ class JobState(BaseModel):
             return None
         due = self.last_sync_at + timedelta(seconds=self.cadence_seconds)
         return due if self.not_before is None else max(due, self.not_before)
+
+    def take_in(self, vm: VmDetails) -> None:
+        """Remember what the source says of the VM."""
+        self.moref, self.vm_name = vm.moref, vm.name
+        self.firmware, self.cpus, self.memory = vm.firmware, vm.cpus, vm.memory
 
     def vm_order(self, spec: MigrationSpec) -> VmOrder:
         """How activities are told which VM is meant."""

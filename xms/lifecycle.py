@@ -8,6 +8,7 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 | Full Sync | sync, until nothing is unseeded; after a failure again, later and later |
 | Ready | cut over, sync when asked or due, else wait |
 | Failed | wait for retry or abandon; retry goes on where it stood |
+| any that waits | from time to time, remove what could not be removed after a sync |
 | Completed, Abandoned | finish |
 """
 
@@ -74,6 +75,11 @@ class End:
 
 
 @dataclass(frozen=True)
+class CleanUp:
+    """Try once more to remove the snapshot or the attachments that a sync had to leave behind."""
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing to do before `until`, or before somebody says something."""
 
@@ -85,7 +91,7 @@ class Finish:
     """The job is over."""
 
 
-Step = Prepare | Synchronize | CutOver | GoOn | RollBack | End | Wait | Finish
+Step = Prepare | Synchronize | CutOver | GoOn | RollBack | End | CleanUp | Wait | Finish
 
 
 def next_step(state: JobState, now: datetime) -> Step:
@@ -94,6 +100,15 @@ def next_step(state: JobState, now: datetime) -> Step:
         return Finish()
     if state.abandon_asked and not state.source_is_off:
         return End(state.abandon_asked)
+    step = _of_phase(state, now)
+    if not isinstance(step, Wait) or state.clean_up_at is None:
+        return step
+    if now >= state.clean_up_at:
+        return CleanUp()
+    return Wait(state.clean_up_at if step.until is None else min(step.until, state.clean_up_at))
+
+
+def _of_phase(state: JobState, now: datetime) -> Step:
     match state.phase:
         case Phase.INITIALIZING:
             return Prepare()
@@ -154,7 +169,13 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
         case Retry() if state.phase is not Phase.FAILED:
             raise _refused(state, "retry", do="nothing: only a Failed job waits for a retry")
         case Abandon() if state.source_is_off:
-            raise _refused(state, "abandon", do="wait for the cutover's end: the source is off already")
+            raise _refused(
+                state,
+                "abandon",
+                do=_after_failure(state) + "; it ends the roll-back, after which the job can be abandoned"
+                if state.phase is Phase.FAILED
+                else "wait for the cutover's end: the source is off already",
+            )
         case _:
             pass
 
@@ -202,6 +223,9 @@ def _record(state: JobState, command: Command) -> str:
             return "resumed: syncs follow the cadence again"
         case SetCadence():
             state.cadence_seconds = command.cadence_seconds
+            if state.phase is Phase.READY:
+                # It was reckoned by the old cadence, which may have been a day.
+                state.not_before = None
             every = "manual" if command.cadence_seconds is None else f"every {command.cadence_seconds} s"
             return f"the cadence is {every}, reckoned from the last sync"
         case CutoverOrder():

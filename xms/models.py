@@ -202,6 +202,8 @@ class Cutover(Model):
     power_off: str = Field(default="", description="'guest shut down', 'powered off hard', 'was off'")
     evidence: str = ""
     server_id: str | None = None
+    source_was_running: bool = Field(default=True, description="before the cutover; a roll-back brings it back to that")
+    trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
 
 
 class DiskProgress(Model):

@@ -162,6 +162,9 @@ class PlanDisk(Model):
     baseline: Baseline
     replica_capacity: int = Field(description="bytes of the disk that the replica already covers")
     volume_is_zeroed: bool = Field(description="volume is new, never written and known to read as zeroes")
+    ranges_limit: int = Field(
+        default=262144, description="characters that the encoded plan may have; the VM's disks share one message"
+    )
 
 
 class DiskPlan(Model):

@@ -59,7 +59,7 @@ def _plan(
     reseed_reason: str = "",
     areas: int = 0,
 ) -> DiskPlan:
-    encoded = ranges.encode()
+    encoded = ranges.encode(order.ranges_limit)
     return DiskPlan(
         disk_key=order.disk.key,
         ranges=encoded,

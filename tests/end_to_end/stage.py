@@ -171,6 +171,13 @@ program = "{STAND_IN_VIRT_V2V}"
             for disk in status.disks
         )
 
+    def volume_holds(self, status: JobStatus, disk: int, offset: int, data: bytes) -> bool:
+        """Whether the volume of the disk with that place has these bytes there."""
+        file = self.directory / "cloud" / "volumes" / f"volume-{status.disks[disk].volume_id}"
+        with file.open("rb") as volume:
+            volume.seek(offset)
+            return volume.read(len(data)) == data
+
 
 def _machine(directory: Path) -> MachineSpec:
     disks = []
@@ -241,6 +248,17 @@ class Watch:
             if time.monotonic() > deadline:
                 raise AssertionError(await self.story(status))
             await asyncio.sleep(0.05)
+
+    async def until_step(self, name: str, seconds: float = 60.0) -> None:
+        """Wait until the cutover has come to a step."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = await self.status()
+            if status.cutover and name in [step.name for step in status.cutover.steps]:
+                return
+            if time.monotonic() > deadline:
+                raise AssertionError(await self.story(status))
+            await asyncio.sleep(0.02)
 
     async def until_there(self, file: Path, seconds: float = 60.0) -> None:
         """Wait until a process has made a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,55 @@ async def test_kill_9_during_the_cutover_another_worker_completes_it(stage: Stag
     assert done.cutover is not None
     assert stage.machine.power_state == "poweredOff"
     assert stage.machine.snapshots == ()
+
+
+async def test_kill_9_between_the_commit_and_the_boot_converts_nothing_again(stage: Stage) -> None:
+    stage.fill(8)
+    stage.start_worker("first")
+    watch = await submitted()
+    ready = await watch.until(Phase.READY)
+    started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"]])
+    await watch.migrations.command(watch.job, "cutover", CutoverOrder(evidence_timeout_seconds=30))
+    await watch.until_step("Finalize")
+    stage.kill_worker("first")
+    started.unlink()
+    stage.start_worker("first")
+    done = await watch.until(Phase.COMPLETED, seconds=180)
+    assert not started.exists()
+    assert stage.volume_holds(ready, 0, 4096, b"\7" * 8192)
+    assert stage.machine.power_state == "poweredOff"
+    assert done.cutover is not None
+    assert done.cutover.server_id
+
+
+async def test_kill_9_in_the_middle_of_the_commit_half_of_it_is_completed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_committed, second_begun = stage.directory / "one", stage.directory / "two"
+    program = stage.directory / "bin" / "qemu-img"
+    program.parent.mkdir()
+    program.write_text(f"""\
+#!/bin/sh
+if [ "$1" = commit ] && [ -e {first_committed} ] && ! [ -e {second_begun} ]; then touch {second_begun}; sleep 300; fi
+if [ "$1" = commit ]; then touch {first_committed}; fi
+exec {shutil.which("qemu-img")} "$@"
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    stage.fill(8)
+    stage.start_worker("first")
+    watch = await submitted()
+    ready = await watch.until(Phase.READY)
+    started = stage.convert_by("first", writes=[[0, "write -P 7 4096 8192"], [1, "write -P 9 4096 8192"]])
+    await watch.migrations.command(watch.job, "cutover", CutoverOrder(evidence_timeout_seconds=30))
+    await watch.until_there(second_begun)
+    stage.kill_worker("first")
+    started.unlink()
+    stage.start_worker("first")
+    await watch.until(Phase.COMPLETED, seconds=180)
+    assert not started.exists()
+    assert stage.volume_holds(ready, 0, 4096, b"\7" * 8192)
+    assert stage.volume_holds(ready, 1, 4096, b"\11" * 8192)
 
 
 async def test_a_worker_that_is_stopped_hands_its_stream_over_without_reading_twice(stage: Stage) -> None:

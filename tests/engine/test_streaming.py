@@ -193,3 +193,15 @@ def test_a_lost_snapshot_fails_a_stream_that_has_to_verify(outside: Outside, ser
         outside.stream(an_order(WHOLE, verify=True))
 
     assert any(progress.bytes_written for progress in beats)
+
+
+def test_a_stream_that_fails_tells_with_its_error_what_is_flushed(outside: Outside) -> None:
+    outside.went_on_from(DiskProgress(disk_key=2000, planned=8 * MIB, bytes_read=5 * MIB, flushed_to=5 * MIB))
+    assert outside.export is not None
+    outside.export.kill()
+
+    with pytest.raises(TransportFailed) as failed:
+        outside.stream(an_order(WHOLE))
+
+    assert failed.value.progress is not None
+    assert failed.value.progress.flushed_to == 5 * MIB

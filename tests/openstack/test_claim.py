@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.openstack.conftest import GIB, volume_order
 from xms.errors import Interrupted, LeaseLost, Refused, TargetUnreachable, VolumeBusy
 from xms.models import Model
 from xms.openstack import attachments, host_connection, volumes
-from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive
+from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive, showing_life
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder, Lease, LeaseRecord, MetadataLease
 from xms.orders import TargetOrder
@@ -180,3 +181,18 @@ def test_a_connector_names_the_worker_and_how_it_is_reached() -> None:
     found = host_connection.connector_properties("worker-7", "127.0.0.1")
     assert (found["host"], found["ip"]) == ("worker-7", "127.0.0.1")
     assert "platform" in found
+
+
+def test_a_back_end_that_takes_its_time_is_waited_for_with_signs_of_life() -> None:
+    beats: list[Model | None] = []
+
+    def beat(detail: Model | None = None) -> None:
+        beats.append(detail)
+        raise Interrupted("the work has to stop")
+
+    def log_in() -> str:
+        time.sleep(1.7)
+        return "/dev/sdx"
+
+    assert showing_life(log_in, beat) == "/dev/sdx"
+    assert len(beats) == 3

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.target import TargetActivities
 from lab.cloud.server import CloudServer
 from tests.openstack.conftest import GIB, PROJECT, a_spec, volume_order
 from tests.openstack.test_ports import making
-from xms.errors import BootFailed, QuotaExceeded, Refused, TargetRejected
+from xms.config import Config, TargetConfig
+from xms.errors import BootFailed, BootRefused, QuotaExceeded, Refused, TargetRejected, XmsError
 from xms.models import Disk
 from xms.openstack import ports, servers, volumes
 from xms.openstack.cloud import Cloud
@@ -130,3 +134,22 @@ def test_a_wrong_regular_expression_is_refused_as_such(cloud: Cloud, booting: Bo
 def test_a_boot_without_the_root_disks_volume_is_refused(cloud: Cloud, booting: BootServer) -> None:
     with pytest.raises(TargetRejected, match="cannot be booted"):
         servers.boot(cloud, booting.model_copy(update={"root_disk_key": 9}), no_pulse)
+
+
+@pytest.mark.parametrize(("attempt", "kind"), [(1, BootRefused), (2, QuotaExceeded)])
+def test_only_a_first_attempt_can_say_that_no_guest_ever_ran(
+    cloud_server: CloudServer,
+    booting: BootServer,
+    target_config: TargetConfig,
+    attempt: int,
+    kind: type[XmsError],
+) -> None:
+    before = cloud_server.cloud.project_named(PROJECT).quota.cores
+    cloud_server.set_quota(PROJECT, cores=0)
+    environment = ActivityEnvironment()
+    environment.info = replace(environment.info, attempt=attempt)
+    try:
+        with pytest.raises(kind):
+            environment.run(TargetActivities(Config(target=target_config)).boot_server, booting)
+    finally:
+        cloud_server.set_quota(PROJECT, cores=before)

@@ -106,3 +106,13 @@ def test_an_unknown_datacenter_is_refused_with_the_known_ones(vcenter: AVcenter)
 def test_a_nic_tells_its_network_whatever_switch_it_is_on(backing: object, network: str) -> None:
     card = vim.vm.device.VirtualVmxnet3(key=4000, backing=backing)
     assert inventory._network_of(card, {"dvportgroup-7": "Production / 12"}) == network
+
+
+def test_a_vm_that_was_renamed_is_found_by_its_reference(session: VsphereSession) -> None:
+    vm = find_vm(session, "its old name", "vm-101")
+    assert (vm.moref, vm.name) == ("vm-101", "web")
+
+
+def test_a_reference_to_a_vm_that_is_gone_is_told_as_such(session: VsphereSession) -> None:
+    with pytest.raises(VmNotFound):
+        find_vm(session, "web", "vm-999")

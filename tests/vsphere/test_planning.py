@@ -244,3 +244,12 @@ def a_history(draw: st.DrawFn) -> AJob:
 def test_after_any_history_one_finished_sync_makes_the_replica_equal_to_the_source(job: AJob) -> None:
     job.sync(copied=None, commits=True, tells_allocated=True)
     assert job.replica == job.source
+
+
+def test_a_plan_keeps_within_its_share_of_the_message_by_copying_more() -> None:
+    scattered = [(offset * MIB, GRAIN) for offset in range(0, 900, 2)]
+    order = a_plan_order(capacity=1 << 30).model_copy(update={"ranges_limit": 400})
+    plan = plan_disk(order, allocated=never_asked, changed=lambda _since: scattered)
+    assert len(plan.ranges) <= 400
+    assert not ByteRanges(scattered) - ByteRanges.decode(plan.ranges)
+    assert plan.bytes == ByteRanges.decode(plan.ranges).total

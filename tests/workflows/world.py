@@ -6,6 +6,8 @@ replica with the source at the end. `fail` makes the next calls of an activity f
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from xms.change_map import ByteRanges
-from xms.models import Trouble
+from xms.models import DiskProgress, Trouble
 from xms.orders import (
     BootServer,
     ChangeTracking,
@@ -69,10 +71,13 @@ class SourceDisk:
     changed: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
 
 
-def failure(kind: str, *, needs_person: bool = False, retryable: bool = False) -> ApplicationError:
+def failure(
+    kind: str, *, needs_person: bool = False, retryable: bool = False, progress: DiskProgress | None = None
+) -> ApplicationError:
     """What an activity raises for an XmsError of that class."""
     trouble = Trouble(kind=kind, what=f"{kind} happened", because="the test says so", needs_person=needs_person)
-    return ApplicationError(kind, trouble, type=kind, non_retryable=not retryable)
+    details = (trouble,) if progress is None else (trouble, progress)
+    return ApplicationError(kind, *details, type=kind, non_retryable=not retryable)
 
 
 class World:
@@ -95,6 +100,10 @@ class World:
         self.fail: dict[str, list[BaseException]] = defaultdict(list)
         self.before: dict[str, Callable[[], None]] = {}
         self.cut_short_after: int | None = None
+        self.breaks_after: int | None = None
+        self.die_after: set[str] = set()
+        self.hold = False
+        self.tracked = True
         self.both_ran = False
 
     def write(self, key: int, block: int) -> None:
@@ -110,7 +119,20 @@ class World:
     def activities(self) -> list[Callable[..., Any]]:
         """All of them, for a worker."""
         methods = [getattr(self, name) for name in dir(self) if not name.startswith("_")]
-        return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+        return [self._mortal(method) for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+    def _mortal(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The activity; where `die_after` has its name, its answer is lost once although the work is done."""
+
+        @functools.wraps(method)
+        async def mortal(order: Any) -> Any:  # noqa: ANN401 - any order, any answer
+            answer = await method(order)
+            if method.__name__ in self.die_after:
+                self.die_after.remove(method.__name__)
+                raise failure("Interrupted", retryable=True)
+            return answer
+
+        return mortal
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -135,6 +157,7 @@ class World:
     async def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
         del order
         self._called("enable_change_tracking")
+        self.tracked = True
         return ChangeTracking(turned_on_now=True)
 
     @activity.defn
@@ -151,7 +174,7 @@ class World:
                 label=f"Hard disk {key - 1999}",
                 capacity=disk.capacity,
                 path=f"[ds1] {key}.vmdk",
-                change_id=f"uuid/{self.sequence}",
+                change_id=f"uuid/{self.sequence}" if self.tracked else None,
             )
             for key, disk in self.disks.items()
         )
@@ -213,8 +236,14 @@ class World:
     @activity.defn
     async def stream_disk(self, order: StreamDisk) -> StreamResult:
         self._called("stream_disk")
+        while self.hold:
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
         ranges = ByteRanges.decode(order.ranges)
         done = ranges
+        if breaks_after := self.breaks_after:
+            done = ranges.below(breaks_after)
+            self.breaks_after = None
         if self.cut_short_after is not None and order.give_up_at is not None:
             done = ranges.below(self.cut_short_after)
             self.cut_short_after = None
@@ -226,6 +255,11 @@ class World:
                 if block in frozen:
                     volume[block] = frozen[block]
         rest = ranges - done
+        if breaks_after:
+            # It wrote more than it had flushed, and that is lost.
+            volume[breaks_after // BLOCK] = -9
+            progress = DiskProgress(disk_key=order.disk.key, planned=ranges.total, flushed_to=breaks_after)
+            raise failure("TransportFailed", progress=progress)
         return StreamResult(
             disk_key=order.disk.key,
             bytes_read=done.total,

@@ -31,6 +31,8 @@ from xms.pulse import Pulse
 RECORD: Final = "record.json"
 LOG: Final = "virt-v2v.log"
 OVERLAYS: Final = "overlays"
+RANGES_LIMIT: Final = 1 << 20
+"""Characters of all disks' ranges together: Temporal's payloads end at 2 MiB."""
 
 
 class Record(Model):
@@ -108,7 +110,7 @@ class Conversion:
         )
         return Converted(
             written=tuple(
-                DiskWritten(disk_key=disk.key, ranges=written.encode(), bytes=written.total)
+                DiskWritten(disk_key=disk.key, ranges=written.encode(RANGES_LIMIT // len(ranges)), bytes=written.total)
                 for disk, written in zip(order.disks, ranges, strict=True)
             ),
             worker_queue=queue,

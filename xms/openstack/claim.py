@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from xms.errors import TargetFault, VolumeBusy, XmsError
 from xms.models import Model
@@ -17,6 +18,10 @@ from xms.openstack.lease import Holder, Lease, MetadataLease
 from xms.pulse import Pulse, no_pulse
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LIFE_SECONDS: Final = 0.5
 
 INSTANCE_LEAVES_SECONDS: Final = 30.0
 """How long an instance that was deleted may still be seen on its volumes."""
@@ -78,6 +83,8 @@ def claim_volume(
         Refused: it is not the job's.
         xms.errors.Interrupted: the pulse said so.
     """
+    # Not first on the helper thread of `showing_life`, which could never be joined then.
+    host_connection.load_os_brick()
     attachments.volume_of_job(cloud, volume_id, job_id)
     # In this order: an attachment that is listed here belongs to a holder whose record is read after it.
     left_behind = _after_instances(cloud, volume_id, pulse)
@@ -89,12 +96,14 @@ def claim_volume(
         attachments.remove(cloud, left_behind)
         attachments.wait_available(cloud, volume_id, pulse=keeping)
         lease.check()
-        attachment_id, connection_info = _attach(cloud, volume_id, worker)
+        attachment_id, connection_info = showing_life(lambda: _attach(cloud, volume_id, worker), keeping)
         stack.enter_context(
             _given_back(f"the attachment of volume {volume_id}", lambda: _detach(cloud, volume_id, attachment_id))
         )
-        device = host_connection.connect(connection_info)
-        stack.enter_context(_given_back(f"the device of volume {volume_id}", device.disconnect))
+        device = showing_life(lambda: host_connection.connect(connection_info), keeping)
+        stack.enter_context(
+            _given_back(f"the device of volume {volume_id}", lambda: showing_life(device.disconnect, keeping))
+        )
         with translated(f"the attachment of volume {volume_id} was not completed"):
             cloud.volumes.complete_attachment(attachment_id)
         lease.keep()
@@ -140,6 +149,20 @@ def keep_alive(leases: Sequence[Lease | Claim], pulse: Pulse) -> Pulse:
                 lease.keep()
 
     return both
+
+
+def showing_life(call: Callable[[], T], pulse: Pulse) -> T:
+    """Make a call that blocks for as long as a back end likes, iSCSI log-ins for half a minute, and pulse meanwhile.
+
+    The call is always waited for, since what it made has to be undone. So a pulse that wants to stop the work is not
+    heard here; the next one says so again.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="blocking") as helper:
+        future = helper.submit(call)
+        while not wait([future], LIFE_SECONDS).done:
+            with suppress(XmsError):
+                pulse()
+        return future.result()
 
 
 @contextmanager

@@ -179,7 +179,10 @@ def _the_server(cloud: Cloud, job_id: str) -> str:
 
 def _wait_active(cloud: Cloud, server_id: str, pulse: Pulse) -> str:
     def look() -> str | None:
-        server = _get(cloud, server_id)
+        try:
+            server = _get(cloud, server_id)
+        except TargetNotFound as error:
+            raise BootFailed(f"instance {server_id} is gone", because="somebody removed it while it started") from error
         if server.status not in ("ACTIVE", *ON_THE_WAY):
             raise _failed(cloud, server, f"instance {server_id} went to {server.status}")
         return server_id if server.status == "ACTIVE" else None

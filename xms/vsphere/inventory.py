@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from xms.errors import ConfigurationError, VmNotFound
 from xms.orders import VmDetails, VmDisk, VmNic
 from xms.vsphere.bindings import vim
+from xms.vsphere.faults import explained
 from xms.vsphere.properties import Properties, read, read_inventory
 from xms.vsphere.session import VsphereSession
 
@@ -126,12 +127,19 @@ def list_vms(session: VsphereSession) -> list[VmDetails]:
     return sorted(machines, key=lambda machine: machine.path)
 
 
-def find_vm(session: VsphereSession, wanted: str) -> VmDetails:
-    """The VM with that name or inventory path.
+def find_vm(session: VsphereSession, wanted: str, moref: str = "") -> VmDetails:
+    """The VM with that managed object reference; without one, the VM with that name or inventory path.
+
+    Of a VM that is found by its reference, the inventory path is not told: that would take the whole inventory.
 
     Raises:
         VmNotFound: none has it, or more than one; the text lists what there is.
     """
+    if moref:
+        reference = session.virtual_machine(moref)
+        with explained(session.name, f"{wanted} ({moref}) could not be looked at"):
+            found = read(session, reference, LEAVES)
+        return _details(reference, found, "", _portgroups(session))
     vm = Inventory(session).find(wanted)
     properties = read(session, vm.reference, LEAVES)
     if properties.get("config.template"):

@@ -1,0 +1,160 @@
+"""What the Temporal Web UI shows of a job: phase, lag and verbs, readable without the command line."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from workflows.commands import Commands
+from workflows.details import describe
+from xms.errors import QuotaExceeded
+from xms.job import JobState
+from xms.lifecycle import refuse_unless_allowed
+from xms.models import (
+    Abandon,
+    Baseline,
+    Command,
+    Cutover,
+    CutoverOrder,
+    Disk,
+    MigrationSpec,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    StepRecord,
+    SyncNow,
+)
+
+NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SPEC: Final = MigrationSpec(
+    source="prod-vcenter",
+    vm="db-prod-01",
+    target_project="infra",
+    instance_name="db-prod-01",
+    flavor="m1.small",
+    volume_type="ssd",
+    cadence_seconds=900,
+)
+VERBS: Final[dict[str, Command]] = {
+    "sync-now": SyncNow(),
+    "pause": Pause(),
+    "resume": Resume(),
+    "set-cadence": SetCadence(cadence_seconds=900),
+    "cutover": CutoverOrder(),
+    "retry": Retry(),
+    "abandon": Abandon(),
+}
+
+
+def a_ready_job() -> JobState:
+    state = JobState.fresh(SPEC, NOON)
+    state.enter(Phase.READY, NOON)
+    state.replica_of, state.last_sync_at = NOON, NOON + timedelta(seconds=7)
+    state.bytes_full, state.bytes_incremental, state.sync_count = 412 << 30, 61 << 30, 37
+    baseline = Baseline(change_id="52/7")
+    state.disks = (Disk(key=2000, label="Hard disk 1", capacity=100 << 30, volume_id="8f2c", baseline=baseline),)
+    return state
+
+
+def test_phase_lag_and_metrics_are_in_words_and_units_for_people() -> None:
+    text = describe(SPEC, a_ready_job())
+    assert text.startswith("## db-prod-01: Ready\n")
+    assert "the time since 2026-11-23 12:00:00 UTC" in text
+    assert "**Bytes (Full)**: 412 GiB" in text
+    assert "**Cadence**: every 15m" in text
+    assert "**Next sync**: 2026-11-23 12:15:07 UTC" in text
+    assert "**Hard disk 1**, 100 GiB: volume `8f2c`, complete" in text
+
+
+def test_a_paused_job_says_so_first_and_offers_resume() -> None:
+    state = a_ready_job()
+    state.paused = True
+    text = describe(SPEC, state)
+    assert text.startswith("## db-prod-01: Ready (paused)\n")
+    assert "**Next sync**: none while paused" in text
+    assert "- `resume`" in text
+    assert "- `pause`" not in text
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("paused", [False, True])
+def test_exactly_the_commands_that_are_useful_and_allowed_are_offered(phase: Phase, *, paused: bool) -> None:
+    state = a_ready_job()
+    state.paused = paused
+    state.source_is_off = phase is Phase.CUTTING_OVER
+    state.enter(phase, NOON)
+    offered = re.findall(r"^- `([a-z-]+)`:", describe(SPEC, state), re.MULTILINE)
+    for verb in offered:
+        refuse_unless_allowed(state, VERBS[verb])
+    assert set(offered) <= {name for name in VERBS if hasattr(Commands, name.replace("-", "_"))}
+    assert bool(offered) is (phase not in {Phase.CUTTING_OVER, Phase.COMPLETED, Phase.ABANDONED})
+
+
+def test_a_cutover_can_be_broken_off_until_the_source_is_stopped() -> None:
+    state = a_ready_job()
+    state.enter(Phase.CUTTING_OVER, NOON)
+    refuse_unless_allowed(state, Abandon())
+    assert "- `abandon`: breaks the cutover off" in describe(SPEC, state)
+
+
+def test_trouble_is_told_with_what_to_do_and_is_never_too_long_for_temporal() -> None:
+    state = a_ready_job()
+    error = QuotaExceeded("no room for Hard disk 1", because="x" * 100_000, do="raise the quota, then: retry")
+    state.trouble = error.trouble()
+    state.enter(Phase.FAILED, NOON)
+    text = describe(SPEC, state)
+    assert "**Needs you:** no room for Hard disk 1" in text
+    assert "- **do**: raise the quota, then: retry" in text
+    assert len(text.encode()) < 20_000
+
+
+def test_a_cutover_is_told_by_step_with_its_downtime_before_anything_else() -> None:
+    state = a_ready_job()
+    second = timedelta(seconds=1)
+    steps = (
+        StepRecord(name="Power Off Source", started_at=NOON, ended_at=NOON + 2 * second, outcome="done"),
+        StepRecord(name="Guest Fixes", started_at=NOON + 2 * second, ended_at=NOON + 81 * second, outcome="done"),
+        StepRecord(name="Evidence", started_at=NOON + 81 * second),
+    )
+    state.cutover = Cutover(ordered_at=NOON, steps=steps, downtime_started_at=NOON)
+    state.enter(Phase.CUTTING_OVER, NOON, "Evidence")
+    text = describe(SPEC, state)
+    told = [
+        "1. Power Off Source: done, 2.0s",
+        "1. Guest Fixes: done, 1m 19s",
+        "1. Evidence: running since 12:01:21 UTC",
+    ]
+    assert "\n".join(told) in text
+    assert "**Downtime**: began 2026-11-23 12:00:00 UTC" in text
+    assert text.index("Guest Fixes") < text.index("Last Sync")
+
+
+def test_after_completion_nothing_looks_like_trouble() -> None:
+    state = a_ready_job()
+    state.disks = tuple(disk.model_copy(update={"baseline": Baseline()}) for disk in state.disks)
+    state.cutover = Cutover(
+        ordered_at=NOON,
+        steps=(StepRecord(name="Evidence", started_at=NOON, ended_at=NOON, outcome="done"),),
+        downtime_started_at=NOON,
+        downtime_ended_at=NOON + timedelta(seconds=108),
+        evidence="console: SEQ 7695",
+    )
+    state.enter(Phase.COMPLETED, NOON)
+    text = describe(SPEC, state)
+    assert "**Downtime**: 1m 48s" in text
+    assert "**Seen running by**: console: SEQ 7695" in text
+    assert "volume `8f2c`, the target's now" in text
+    assert "The job is over." in text
+
+
+def test_a_job_of_sixty_disks_fits() -> None:
+    state = a_ready_job()
+    state.disks = tuple(
+        state.disks[0].model_copy(update={"key": 2000 + number, "volume_id": "8" * 36}) for number in range(60)
+    )
+    assert len(describe(SPEC, state).encode()) < 20_000

@@ -1,0 +1,367 @@
+"""The lifecycle without Temporal: random messages, outcomes and times against the design's table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from temporalio.exceptions import ActivityError, ApplicationError, RetryState, TimeoutError, TimeoutType  # noqa: A004
+
+from workflows.calls import explain, last_progress, to_the_end, unless
+from workflows.itinerary import CutoverFailed
+from workflows.warm_migration import WarmMigrationWorkflow
+from xms.errors import Refused
+from xms.job import JobInput, JobState
+from xms.lifecycle import CleanUp, Finish, Wait, accept, next_step, refuse_unless_allowed
+from xms.models import (
+    Abandon,
+    Baseline,
+    Command,
+    Cutover,
+    CutoverOrder,
+    Disk,
+    MigrationSpec,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SyncNow,
+    Trouble,
+)
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC: Final = MigrationSpec(
+    source="lab", vm="db", target_project="infra", instance_name="db", flavor="m1", volume_type="ssd"
+)
+COMMANDS: Final[tuple[Command, ...]] = (
+    SyncNow(),
+    Pause(),
+    Resume(),
+    SetCadence(cadence_seconds=None),
+    SetCadence(cadence_seconds=900),
+    SetCadence(cadence_seconds=5),
+    CutoverOrder(),
+    CutoverOrder(power_on_source_after_failure=False),
+    Retry(),
+    Abandon(),
+)
+
+ANYTIME: Final = set(Phase) - {Phase.COMPLETED, Phase.ABANDONED}
+TABLE: Final = {
+    (Phase.INITIALIZING, Phase.FULL_SYNC),
+    (Phase.FULL_SYNC, Phase.READY),
+    (Phase.READY, Phase.SYNCING),
+    (Phase.SYNCING, Phase.READY),
+    (Phase.READY, Phase.CUTTING_OVER),
+    (Phase.CUTTING_OVER, Phase.COMPLETED),
+    (Phase.CUTTING_OVER, Phase.READY),
+    *((phase, Phase.FAILED) for phase in ANYTIME),
+    *((phase, Phase.ABANDONED) for phase in ANYTIME),
+    # retry goes on where it stood
+    (Phase.FAILED, Phase.INITIALIZING),
+    (Phase.FAILED, Phase.FULL_SYNC),
+    (Phase.FAILED, Phase.READY),
+    (Phase.FAILED, Phase.CUTTING_OVER),
+}
+
+
+def a_failure(kind: str, *, needs_person: bool = False) -> ActivityError:
+    error = ActivityError(
+        "failed",
+        scheduled_event_id=1,
+        started_event_id=2,
+        identity="",
+        activity_type="",
+        activity_id="",
+        retry_state=RetryState.NON_RETRYABLE_FAILURE,
+    )
+    trouble = Trouble(kind=kind, what=f"{kind} happened", needs_person=needs_person)
+    error.__cause__ = ApplicationError(kind, trouble.model_dump(), type=kind)
+    return error
+
+
+class Play:
+    """The workflow's own class, with outcomes drawn instead of activities called."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        self.draw = draw
+        self.now = START
+        self.commands_allowed = True
+        self.changes: list[tuple[Phase, Phase]] = []
+        self.both_may_run = False
+
+    def maybe_say(self) -> None:
+        if not self.commands_allowed:
+            return
+        if self.draw(st.booleans()):
+            self.say(self.draw(st.sampled_from(COMMANDS)))
+        elif self.draw(st.integers(0, 9)) == 9:
+            # As `run` does when the workflow itself is cancelled, which nothing can refuse.
+            self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
+
+    def say(self, command: Command) -> None:
+        state = self.workflow.state
+        before = state.model_dump()
+        try:
+            refuse_unless_allowed(state, command)
+        except Refused:
+            with pytest.raises(Refused):
+                accept(state, command, self.now)
+            assert state.model_dump() == before
+        else:
+            phase = state.phase
+            accept(state, command, self.now)
+            assert state.phase is phase
+
+    def outcome(self, *outcomes: str) -> str:
+        self.maybe_say()
+        return str(self.draw(st.sampled_from(outcomes)))
+
+    # --- what stands in for the parts of the workflow that call activities --------------------------------------------
+
+    async def prepare(self, _spec: MigrationSpec, state: JobState) -> None:
+        match self.outcome("done", "for now", "for a person"):
+            case "for now":
+                raise a_failure("SourceUnreachable")
+            case "for a person":
+                raise a_failure("TargetNotFound", needs_person=True)
+        state.moref = "vm-1"
+        state.disks = state.disks or (Disk(key=2000, label="Hard disk 1", capacity=1 << 30, volume_id="v"),)
+
+    async def sync(self, state: JobState) -> None:
+        match self.outcome("done", "cut short", "for now", "for a person", "nothing"):
+            case "done":
+                self.baseline(state, Baseline(change_id="u/2"))
+                state.last_sync_at = self.now
+            case "cut short":
+                self.baseline(state, Baseline(change_id="u/1", unseeded="x", unseeded_bytes=5))
+            case "for now":
+                raise a_failure("TransportFailed")
+            case "nothing":
+                raise ApplicationError("nothing", type="NoProgress")
+            case _:
+                raise a_failure("SourceForbidden", needs_person=True)
+
+    def baseline(self, state: JobState, baseline: Baseline) -> None:
+        state.disks = tuple(disk.model_copy(update={"baseline": baseline}) for disk in state.disks)
+
+    async def walk(self, state: JobState) -> None:
+        state.cutover = Cutover(ordered_at=self.now)
+        match self.outcome("done", "before it is off", "after it is off"):
+            case "before it is off":
+                raise CutoverFailed("Ports", a_failure("TargetUnreachable"))
+            case "after it is off":
+                if state.abandon_asked is not None:
+                    raise CutoverFailed("Ports", ApplicationError("abandoned"))
+                state.source_is_off = True
+                self.baseline(state, Baseline())
+                raise CutoverFailed("Evidence", a_failure("BootFailed"))
+        if state.abandon_asked is not None:
+            raise CutoverFailed("Ports", ApplicationError("abandoned"))
+        state.source_is_off = True
+
+    async def roll_back(self, state: JobState) -> None:
+        if self.outcome("done", "not now") == "not now":
+            raise a_failure("TargetUnreachable")
+        state.source_is_off = False
+
+    async def leftovers(self, state: JobState) -> None:
+        if self.outcome("done", "not now") == "not now":
+            raise a_failure("SourceUnreachable")
+        state.clean_up_at = None
+
+    async def activity(self, *_: object, **__: object) -> None:
+        if self.outcome("done", "not now") == "not now":
+            raise a_failure("SourceUnreachable")
+
+    @contextmanager
+    def staged(self) -> Iterator[WarmMigrationWorkflow]:
+        play = self
+
+        class Syncs:
+            left_behind: Trouble | None = None
+
+            def __init__(self, _spec: MigrationSpec, state: JobState, _reason: str) -> None:
+                self.state = state
+
+            async def run(self) -> None:
+                if play.draw(st.integers(0, 4)) == 0:
+                    self.left_behind = Trouble(kind="SnapshotFailed", what="it is still there")
+                    self.state.clean_up_at = play.now + timedelta(minutes=15)
+                await play.sync(self.state)
+
+        async def straight(_stopped: object, work: Coroutine[Any, Any, None]) -> None:
+            await work
+
+        where = "workflows.warm_migration."
+        with (
+            patch("temporalio.workflow.now", lambda: play.now),
+            patch("temporalio.workflow.execute_activity_method", self.activity),
+            patch(where + "Sync", Syncs),
+            patch(where + "prepare", self.prepare),
+            patch(where + "walk", lambda run, _show: self.walk(run.state)),
+            patch(where + "roll_back", lambda run, _show: self.roll_back(run.state)),
+            patch(where + "remove_leftovers", lambda _spec, state, _policy: self.leftovers(state)),
+            patch(where + "unless", straight),
+            patch.object(WarmMigrationWorkflow, "show", lambda _workflow: None),
+            patch.object(JobState, "enter", self.recorded(JobState.enter)),
+        ):
+            self.workflow = WarmMigrationWorkflow(JobInput(**SPEC.model_dump()))
+            yield self.workflow
+
+    def recorded(self, enter: Callable[..., None]) -> Callable[..., None]:
+        def enters(state: JobState, phase: Phase, now: datetime, doing: str = "") -> None:
+            if phase is not state.phase:
+                self.changes.append((state.phase, phase))
+                if phase is Phase.ABANDONED:
+                    assert not state.source_is_off
+                if phase is Phase.READY:
+                    assert not state.source_is_off
+            enter(state, phase, now, doing)
+
+        return enters
+
+    async def advance(self) -> bool:
+        """One decision, carried out; False where the job waits for somebody or is over."""
+        self.now += timedelta(seconds=self.draw(st.integers(0, 120)))
+        state = self.workflow.state
+        step = next_step(state, self.now)
+        if isinstance(step, Finish):
+            return False
+        if isinstance(step, Wait):
+            if step.until is None:
+                return False
+            assert step.until > self.now
+            self.now = step.until
+            return True
+        await self.workflow.do(step)
+        return True
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data())
+def test_whatever_is_said_and_happens_only_the_tables_phase_changes_happen(data: st.DataObject) -> None:
+    play = Play(data.draw)
+
+    async def run() -> None:
+        for _ in range(25):
+            play.maybe_say()
+            await play.advance()
+        assert set(play.changes) <= TABLE
+
+    with play.staged():
+        asyncio.run(run())
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data())
+def test_no_state_is_a_dead_end(data: st.DataObject) -> None:
+    play = Play(data.draw)
+
+    async def run(workflow: WarmMigrationWorkflow) -> None:
+        for _ in range(data.draw(st.integers(0, 15))):
+            play.maybe_say()
+            await play.advance()
+        # From here on all goes well, and the operator wants one thing only: the workload moved, or the job gone.
+        play.commands_allowed = False
+        play.draw = lambda strategy: 1 if strategy is not None and "integers" in repr(strategy) else good(strategy)
+        wanted = data.draw(st.sampled_from([CutoverOrder(), Abandon()]))
+        for _ in range(60):
+            state = workflow.state
+            if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+                return
+            for command in (wanted, Retry(), Resume(), SyncNow()):
+                if state.phase in {Phase.FULL_SYNC, Phase.FAILED, Phase.READY} and not isinstance(command, SyncNow):
+                    play.say(command)
+            await play.advance()
+        raise AssertionError(workflow.state.model_dump())
+
+    with play.staged() as workflow:
+        asyncio.run(run(workflow))
+
+
+def good(strategy: st.SearchStrategy[Any]) -> Any:  # noqa: ANN401 - whatever it draws
+    """The first of the outcomes is the good one."""
+    return "done" if "done" in repr(strategy) else False
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.FULL_SYNC, Phase.FAILED])
+def test_what_was_left_behind_is_removed_at_rest_too(phase: Phase) -> None:
+    state = JobState(job_id="j", since=START, phase=phase, paused=True, clean_up_at=START)
+    assert next_step(state, START) == CleanUp()
+    state.clean_up_at = START + timedelta(minutes=5)
+    assert next_step(state, START) == Wait(START + timedelta(minutes=5))
+
+
+def test_a_shorter_cadence_does_not_wait_for_the_next_try_of_the_longer_one() -> None:
+    state = JobState(job_id="j", since=START, phase=Phase.READY, cadence_seconds=86_400, last_sync_at=START)
+    state.not_before = START + timedelta(days=2)
+    accept(state, SetCadence(cadence_seconds=900), START)
+    assert state.next_sync_at == START + timedelta(seconds=900)
+
+
+def test_the_last_checkpoint_of_a_worker_that_was_lost_is_read_from_its_heartbeat() -> None:
+    error = a_failure("x")
+    progress = {"disk_key": 2000, "planned": 10, "flushed_to": 7}
+    error.__cause__ = TimeoutError("gone", type=TimeoutType.HEARTBEAT, last_heartbeat_details=[progress])
+    found = last_progress(error)
+    assert found is not None
+    assert found.flushed_to == 7
+    error.__cause__ = TimeoutError("gone", type=TimeoutType.HEARTBEAT, last_heartbeat_details=["another version's"])
+    assert last_progress(error) is None
+
+
+def test_a_failure_with_details_of_another_kind_is_explained_and_does_not_end_the_workflow() -> None:
+    with patch("temporalio.workflow.now", lambda: START):
+        told = explain(ApplicationError("odd", {"no": "trouble"}, type="Odd"), "it failed")
+    assert (told.kind, told.because) == ("Odd", "odd")
+
+
+async def test_clean_up_goes_to_its_end_however_often_it_is_cancelled() -> None:
+    ended = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        ended.append(True)
+
+    task = asyncio.create_task(to_the_end(work()))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended
+
+
+async def test_what_is_broken_off_tells_what_its_clean_up_failed_with() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            raise a_failure("SnapshotFailed") from None
+
+    async def condition(there: Callable[[], bool]) -> None:
+        while not there():  # noqa: ASYNC110 - what Temporal's own does is not to be had here
+            await asyncio.sleep(0)
+
+    with patch("temporalio.workflow.wait_condition", condition):
+        asked = asyncio.get_running_loop().time() + 0.01
+        failure = await unless(lambda: asyncio.get_running_loop().time() > asked, work())
+    assert isinstance(failure, ActivityError)
+
+
+def test_a_record_of_many_disks_stays_within_one_message() -> None:
+    disks = tuple(Disk(key=2000 + number, label=f"Hard disk {number}", capacity=1 << 40) for number in range(60))
+    state = JobState(job_id="j", since=START, disks=disks)
+    assert state.unseeded_limit * len(disks) <= 1 << 20
+    for number in range(500):
+        state.note(state.since, "x" * 10, f"{number}" + "y" * 100_000, "w" * 5000)
+    assert len(state.model_dump_json()) < 1 << 20

@@ -1,0 +1,26 @@
+"""What holds for every activity that a worker offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from activities.conversion import ConversionActivities
+from activities.source import SourceActivities
+from activities.streaming import StreamingActivities
+from activities.target import TargetActivities
+from worker import activities_of
+from xms.config import Config, TargetConfig
+
+CONFIG = Config(target=TargetConfig(cloud="lab"))
+ALL = [
+    method
+    for provider in (SourceActivities, TargetActivities, StreamingActivities, ConversionActivities)
+    for method in activities_of(provider(CONFIG))
+]
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__)
+def test_no_activity_is_struck_by_a_cancellation_in_the_middle_of_giving_something_back(method: Any) -> None:  # noqa: ANN401
+    assert getattr(method, "__temporal_activity_definition").no_thread_cancel_exception

@@ -1,0 +1,132 @@
+"""The itinerary of a cutover: named steps, each with what undoes it, walked forwards, and back after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from workflows.calls import refusal, unless
+    from workflows.cutover import CutoverRun
+    from xms.errors import Refused
+    from xms.job import JobState
+    from xms.models import Cutover, StepRecord
+
+
+class CutoverFailed(Exception):
+    """A step failed; the steps before it have to be undone."""
+
+    def __init__(self, step: str, cause: BaseException) -> None:
+        super().__init__(step)
+        self.step = step
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the itinerary."""
+
+    name: str
+    run: Callable[[CutoverRun], Coroutine[Any, Any, None]]
+    undo: Callable[[CutoverRun], Coroutine[Any, Any, None]] | None = None
+    downtime_starts: bool = False
+    downtime_ends: bool = False
+
+
+ITINERARY: Final = (
+    Step("Gates", CutoverRun.check_gates),
+    Step("Warm Pass", CutoverRun.warm_pass),
+    Step("Ports", CutoverRun.make_ports, undo=CutoverRun.remove_ports),
+    Step("Power Off Source", CutoverRun.power_off, undo=CutoverRun.power_on, downtime_starts=True),
+    Step("Final Delta", CutoverRun.final_delta),
+    Step("Guest Fixes", CutoverRun.convert, undo=CutoverRun.forget_conversion),
+    Step("Finalize", CutoverRun.finalize),
+    Step("Boot Target", CutoverRun.boot, undo=CutoverRun.remove_server),
+    Step("Evidence", CutoverRun.see_running, downtime_ends=True),
+    Step("Finishing Touches", CutoverRun.complete),
+)
+
+
+async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
+    """Run the itinerary, timing each step.
+
+    Raises:
+        CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
+    """
+    state = run.state
+    state.cutover = Cutover(ordered_by=run.order.who, ordered_at=workflow.now())
+    for step in ITINERARY:
+        state.doing = step.name
+        _begin(state, step)
+        show()
+        try:
+            await _run(run, step)
+        except (Exception, asyncio.CancelledError) as error:
+            _end(state, step, "failed")
+            raise CutoverFailed(step.name, error) from error
+        _end(state, step, "done")
+
+
+async def _run(run: CutoverRun, step: Step) -> None:
+    """One step; until the source is stopped, `abandon` breaks it off."""
+    state = run.state
+    if not (step.downtime_starts or state.source_is_off):
+        await unless(lambda: state.abandon_asked is not None, step.run(run))
+    if state.abandon_asked is not None and not state.source_is_off:
+        raise refusal(Refused, "the job was abandoned before the source was stopped")
+    if step.downtime_starts or state.source_is_off:
+        # Nothing is awaited between the question above and the mark that `power_off` sets: no `abandon` comes between.
+        await step.run(run)
+
+
+async def roll_back(run: CutoverRun, show: Callable[[], None]) -> None:
+    """Undo, in reverse order, every step that was begun.
+
+    Raises:
+        ActivityError: an undo failed after all its retries. The steps that are still to be undone keep their outcome,
+            so that the walk can be taken up again; the source is not powered on while the target may run.
+    """
+    state = run.state
+    for step in reversed(ITINERARY):
+        record = _recorded(state, step)
+        if step.undo is None or record is None or record.outcome == "undone":
+            continue
+        state.doing = f"rolling back: {step.name}"
+        show()
+        await step.undo(run)
+        _end(state, step, "undone")
+
+
+def _recorded(state: JobState, step: Step) -> StepRecord | None:
+    records = state.cutover.steps if state.cutover else ()
+    return next((record for record in records if record.name == step.name), None)
+
+
+def _begin(state: JobState, step: Step) -> None:
+    if state.cutover is None:
+        return
+    now = workflow.now()
+    changes: dict[str, object] = {"steps": (*state.cutover.steps, StepRecord(name=step.name, started_at=now))}
+    if step.downtime_starts:
+        changes["downtime_started_at"] = now
+    state.cutover = state.cutover.model_copy(update=changes)
+
+
+def _end(state: JobState, step: Step, outcome: str) -> None:
+    if state.cutover is None:
+        return
+    now = workflow.now()
+    steps = tuple(
+        record.model_copy(update={"outcome": outcome, "ended_at": record.ended_at or now})
+        if record.name == step.name
+        else record
+        for record in state.cutover.steps
+    )
+    changes: dict[str, object] = {"steps": steps}
+    if step.downtime_ends and outcome == "done":
+        changes["downtime_ended_at"] = now
+    state.cutover = state.cutover.model_copy(update=changes)
