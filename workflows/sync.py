@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.target import TargetActivities
     from workflows.calls import CLEAN_UP, CONTROL, STREAM, Policy, explain, last_progress, refusal, to_the_end
     from workflows.preparation import make_volume
+    from xms import quantities
     from xms.change_map import ByteRanges
     from xms.errors import ChangeTrackingUnavailable, NoProgress, VmUnsupported
     from xms.job import JobState
@@ -158,7 +159,7 @@ class Sync:
                 NoProgress,
                 f"the sync of {self.vm.vm} copied nothing",
                 because=f"its snapshot reached the age of {self.spec.max_snapshot_age_seconds} s before that, "
-                f"and {lacking} bytes are missing",
+                f"and {quantities.size(lacking)} are missing",
                 do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
             )
         self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds())
@@ -189,7 +190,9 @@ class Sync:
             )
             made = await workflow.execute_activity_method(TargetActivities.extend_volume, order, **CONTROL)
             self.state.replace_disk(known.model_copy(update={"volume_size": made.size}))
-            self._note("disk grown", f"{frozen.label} has {frozen.capacity} bytes now; its volume was extended")
+            self._note(
+                "disk grown", f"{frozen.label} has {quantities.size(frozen.capacity)} now; its volume was extended"
+            )
 
     async def _plan(self, frozen: SnapshotDisk, snapshot: SnapshotTaken) -> Planned:
         disk = self.state.disk(frozen.key)
@@ -285,7 +288,9 @@ class Sync:
         self.state.bytes_full += result.bytes_read if item.plan.full else 0
         self.state.bytes_incremental += 0 if item.plan.full else result.bytes_read
         if result.cut_short:
-            self._note("cut short", f"{item.frozen.label}: {result.cut_short}; {remaining.total} bytes go on later")
+            self._note(
+                "cut short", f"{item.frozen.label}: {result.cut_short}; {quantities.size(remaining.total)} go on later"
+            )
 
     def _complete(self, snapshot: SnapshotTaken, planned: list[Planned], *, seconds: float) -> None:
         state = self.state
@@ -297,7 +302,7 @@ class Sync:
         state.last_rate = copied / seconds if seconds > 0 else 0.0
         full = any(item.plan.full for item in planned)
         state.sync_count += 0 if full else 1
-        self._note("sync committed", f"{self.reason}: {copied} bytes in {seconds:.1f} s")
+        self._note("sync committed", f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s")
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from xms import quantities
 from xms.errors import BadInput, Refused
 from xms.job import JobState
 from xms.models import (
@@ -226,8 +227,7 @@ def _record(state: JobState, command: Command) -> str:
             if state.phase is Phase.READY:
                 # It was reckoned by the old cadence, which may have been a day.
                 state.not_before = None
-            every = "manual" if command.cadence_seconds is None else f"every {command.cadence_seconds} s"
-            return f"the cadence is {every}, reckoned from the last sync"
+            return f"the cadence is {quantities.cadence(command.cadence_seconds)}, reckoned from the last sync"
         case CutoverOrder():
             state.cutover_asked = command
             return "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")

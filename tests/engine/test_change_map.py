@@ -243,6 +243,7 @@ def test_a_repeating_pattern_never_decodes_to_more_ranges_than_a_workflow_can_ta
     assert ranges - decoded == ByteRanges()
 
 
+@pytest.mark.slow
 def test_a_million_ranges_are_merged_and_encoded_in_seconds() -> None:
     chance = seeded(3)
     started = time.monotonic()

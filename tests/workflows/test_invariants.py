@@ -245,6 +245,7 @@ async def test_9_no_payload_of_a_jobs_history_names_a_secret(client: Client) -> 
         assert not [word for word in ("password", "secret", "token") if f'"{word}' in history]
 
 
+@pytest.mark.slow
 async def test_10_every_activity_that_ran_to_its_end_and_was_not_believed_runs_again(client: Client) -> None:
     world = World()
     for name in CHANGING:
