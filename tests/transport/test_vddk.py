@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -208,6 +209,15 @@ def test_the_process_ends_when_the_body_fails(exporter: Exporter) -> None:
     assert not Path(socket).parent.exists()
 
 
+@pytest.fixture
+def own_runtime_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Other tests' exports, which run beside this one, would tidy up after ours."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        yield
+
+
+@pytest.mark.usefixtures("own_runtime_directory")
 def test_the_process_ends_with_a_worker_that_is_killed(exporter: Exporter) -> None:
     worker = os.fork()
     if worker == 0:
