@@ -150,7 +150,8 @@ def _verbs(state: JobState) -> str:
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
-        Phase.FAILED: (("retry", "goes on where it stood"), abandon),
+        # With the source off only the roll-back can go on: see refuse_unless_allowed.
+        Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
         Phase.READY: (("sync-now", "a sync at once"), ("cutover", "moves the VM now"), pause, cadence, abandon),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),

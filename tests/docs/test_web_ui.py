@@ -102,6 +102,13 @@ def test_a_cutover_can_be_broken_off_until_the_source_is_stopped() -> None:
     assert "- `abandon`: breaks the cutover off" in describe(SPEC, state)
 
 
+def test_with_the_source_off_a_failed_job_offers_the_roll_back_alone() -> None:
+    state = a_ready_job()
+    state.source_is_off = True
+    state.enter(Phase.FAILED, NOON)
+    assert re.findall(r"^- `([a-z-]+)`:", describe(SPEC, state), re.MULTILINE) == ["retry"]
+
+
 def test_trouble_is_told_with_what_to_do_and_is_never_too_long_for_temporal() -> None:
     state = a_ready_job()
     error = QuotaExceeded("no room for Hard disk 1", because="x" * 100_000, do="raise the quota, then: retry")
