@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 
 help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
-	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
+	@echo 'make test    install what is missing, run every check and test (about 13 minutes on two cores)'
 	@echo 'make check   the fast part of it (under 2 minutes)'
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'

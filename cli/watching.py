@@ -158,6 +158,14 @@ async def follow(
                 status, silence = await migrations.status(job_id), ""
             except (NoWorker, TemporalUnreachable, OperationFailed) as error:
                 silence = error.because or error.what
+            if interrupted():
+                raise asyncio.CancelledError
+
+
+def interrupted() -> bool:
+    """Whether Ctrl-C was pressed: a call that it hits may end as one that the server did not answer."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _screen(output: Output) -> AbstractContextManager[Screen]:

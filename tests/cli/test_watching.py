@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -87,3 +89,22 @@ async def test_a_cutover_ends_at_ready_only_when_it_is_the_one_that_was_ordered(
 async def test_lines_are_written_for_changes_alone(capsys: pytest.CaptureFixture[str]) -> None:
     await follow(watching.READY, SYNCING, SYNCING, SYNCING, READY)
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+class CancelledCall(Script):
+    """A job whose second answer is lost, because Ctrl-C hits the call."""
+
+    async def status(self, job_id: str) -> JobStatus:
+        if len(self.states) == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return await super().status(job_id)
+
+
+async def test_ctrl_c_in_the_middle_of_a_call_is_not_taken_for_a_silent_server() -> None:
+    job = CancelledCall(SYNCING, TemporalUnreachable("no", because="the call was cancelled"))
+    with pytest.raises(asyncio.CancelledError):
+        await watching.follow(cast("Migrations", job), "job", watching.END, output="table", timeout_seconds=5)
