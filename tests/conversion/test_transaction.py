@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ WRITES = [(0, "write -P 0xaa 1M 1M"), (1, "write -P 0xbb 3M 64k"), (1, "write -z
 
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+    return Workshop.new(tmp_path)
 
 
 def expected(fill: int, *pieces: tuple[int, int, int]) -> bytes:
@@ -160,53 +162,63 @@ def test_a_commit_that_stopped_between_two_volumes_is_finished_by_its_repetition
     assert second.path.read_bytes() == expected(0x22, (3 * MIB, 65536, 0xBB), (4 * MIB, 131072, 0))
 
 
-COMMIT_IN_A_PROCESS = """
-import sys
-from pathlib import Path
-from tests.conversion.workshop import Workshop, Volume
-class Same(Workshop):
-    def __init__(self, directory):
-        fresh = Volume.__init__
-        def keep(self, path, fill):
-            self.path, self.record = path, path.with_suffix(".record").read_text()
-        def write(self, record):
-            self.record = record
-            self.path.with_suffix(".record").write_text(record)
-        Volume.__init__, Volume.write = keep, write
-        super().__init__(directory)
-Same(Path(sys.argv[1])).commit()
-"""
+def commit_in_a_process(workshop: Workshop, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.conversion.killed_commit", str(workshop.directory), *words])
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3])
-def test_a_worker_killed_hard_during_the_commit_leaves_what_a_repetition_completes(
-    workshop: Workshop, delay: float
-) -> None:
-    workshop.virt_v2v(writes=WRITES)
-    workshop.convert()
+def see_the_repetition_complete_it(workshop: Workshop) -> bool:
+    """Whether the commit could be repeated; where nobody knows how far it came, the guest is converted again."""
     for volume in workshop.volumes:
-        volume.path.with_suffix(".record").write_text(volume.record)
-    with subprocess.Popen([sys.executable, "-c", COMMIT_IN_A_PROCESS, str(workshop.directory)]) as process:
-        end = time.monotonic() + 20
-        record = workshop.volumes[1].path.with_suffix(".record")
-        before = record.read_text()
-        while record.read_text() == before and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-    for volume in workshop.volumes:
-        # The kill left the lease held; a claimant waits it out, which the lease's own tests show.
-        held = volume.path.with_suffix(".record").read_text()
-        volume.record = held if held.endswith("released") else held.rpartition("/")[0] + "/released"
+        volume.give_back()
     try:
         workshop.conversion.committed() or workshop.commit()
+        repeated = True
     except ConversionLost:
-        # Killed between the claim and the record of it: then nothing was written yet, and it is converted again.
         assert [volume.path.read_bytes() for volume in workshop.volumes] == [expected(0x11), expected(0x22)]
         workshop.convert()
         workshop.commit()
+        repeated = False
     assert workshop.volumes[0].path.read_bytes() == expected(0x11, (1 * MIB, MIB, 0xAA), (6 * MIB, 65536, 0))
     assert workshop.volumes[1].path.read_bytes() == expected(0x22, (3 * MIB, 65536, 0xBB), (4 * MIB, 131072, 0))
+    return repeated
+
+
+def test_a_worker_killed_at_any_step_of_the_commit_leaves_what_a_repetition_completes(tmp_path: Path) -> None:
+    (converted := tmp_path / "converted").mkdir()
+    workshop = Workshop.new(converted)
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    repeated = []
+    for step in count(1):
+        workshop = Workshop(shutil.copytree(converted, tmp_path / str(step)))
+        ended = commit_in_a_process(workshop, "--before-step", str(step)).wait(60)
+        assert ended in {0, -signal.SIGKILL}
+        repeated.append(see_the_repetition_complete_it(workshop))
+        if ended == 0:
+            break
+    # Two claims, the record, two commits, the record again, the overlays' end: each is several steps.
+    assert len(repeated) > 12
+    first, last = repeated.index(False), len(repeated) - repeated[::-1].index(False)
+    assert not any(repeated[first:last]), "it cannot be repeated from the first claim to the record of the claims"
+    assert all(repeated[last:])
+    assert len(repeated) - last > 8
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2])
+def test_a_worker_killed_hard_during_the_commit_leaves_what_a_repetition_completes(
+    tmp_path: Path, delay: float
+) -> None:
+    workshop = Workshop.new(tmp_path)
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    before = workshop.volumes[1].read()
+    with commit_in_a_process(workshop) as process:
+        end = time.monotonic() + 20
+        while workshop.volumes[1].read() == before and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    see_the_repetition_complete_it(workshop)
 
 
 def test_a_discarded_conversion_cannot_be_committed_and_its_log_stays(workshop: Workshop) -> None:
@@ -239,7 +251,7 @@ def test_an_interrupted_conversion_ends_its_program(workshop: Workshop) -> None:
 
 
 def test_a_conversion_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path, timeout=1.5)
+    workshop = Workshop.new(tmp_path, timeout=1.5)
     workshop.virt_v2v(sleep=60)
     with pytest.raises(ConversionFailed, match="did not end"):
         workshop.convert()
@@ -248,7 +260,7 @@ def test_a_conversion_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProgramMissing, match="no-such-virt-v2v"):
-        Workshop(tmp_path, program="no-such-virt-v2v").convert()
+        Workshop.new(tmp_path, program="no-such-virt-v2v").convert()
 
 
 def test_a_program_gets_none_of_the_workers_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,6 +268,16 @@ def test_a_program_gets_none_of_the_workers_secrets(tmp_path: Path, monkeypatch:
     output = tmp_path / "out"
     assert programs.run(["env"], output=output, pulse=no_pulse, timeout=10) == 0
     assert "do not tell" not in output.read_text()
+
+
+def test_a_program_whose_worker_died_before_it_could_be_tied_to_it_does_nothing(tmp_path: Path) -> None:
+    a_dead_worker = subprocess.Popen(["true"])
+    a_dead_worker.wait()
+    touch = ["touch", str(tmp_path / "written")]
+    assert subprocess.run(programs.tied_to(a_dead_worker.pid, touch), check=False).returncode == 125
+    assert not (tmp_path / "written").exists()
+    assert subprocess.run(programs.tied_to(os.getpid(), touch), check=False).returncode == 0
+    assert (tmp_path / "written").exists()
 
 
 def running(mark: str) -> list[str]:

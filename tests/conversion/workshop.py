@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from xms.config import Config, ConversionConfig, TargetConfig, WorkerConfig
 from xms.conversion.transaction import Conversion
 from xms.models import Disk, Nic
 from xms.openstack.claim import Claim
-from xms.openstack.lease import Lease
+from xms.openstack.lease import Lease, LeaseRecord
 from xms.orders import Committed, Convert, Converted, VmOrder
 from xms.pulse import Pulse, no_pulse
 
@@ -21,18 +22,30 @@ PROGRAM = Path(__file__).with_name("stand_in_virt_v2v.py")
 
 
 class Volume:
-    """A file for a volume, and its lease record."""
+    """A file for a volume, and its lease record in another, so that both outlive the process that holds the volume."""
 
-    def __init__(self, path: Path, fill: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = ""
+        self._record = path.with_suffix(".record")
+
+    @classmethod
+    def filled(cls, path: Path, fill: int) -> Volume:
         path.write_bytes(bytes([fill]) * SIZE)
+        return cls(path)
 
     def read(self) -> str:
-        return self.record
+        return self._record.read_text() if self._record.exists() else ""
 
     def write(self, record: str) -> None:
-        self.record = record
+        draft = self._record.with_suffix(".new")
+        draft.write_text(record)
+        draft.replace(self._record)
+
+    def give_back(self) -> None:
+        """What a claimant does with a dead holder's lease; that it is waited out first, the lease's own tests show."""
+        found = LeaseRecord.parse(self.read())
+        if found is not None:
+            self.write(str(replace(found, count=None)))
 
     def digest(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -44,11 +57,15 @@ class Volume:
 
 
 class Workshop:
-    """One worker's data directory, and the two volumes of one job."""
+    """One worker's data directory, and the two volumes of one job.
+
+    Args:
+        directory: of the worker; a Workshop that is made there later finds everything as an earlier one left it.
+    """
 
     def __init__(self, directory: Path, *, program: str = str(PROGRAM), timeout: float = 30) -> None:
         self.directory = directory
-        self.volumes = (Volume(directory / "volume-a", 0x11), Volume(directory / "volume-b", 0x22))
+        self.volumes = (Volume(directory / "volume-a"), Volume(directory / "volume-b"))
         self.config = Config(
             worker=WorkerConfig(name="worker-1", data_dir=directory),
             target=TargetConfig(cloud="none"),
@@ -65,7 +82,15 @@ class Workshop:
             nics=(Nic(key=4000, label="Network adapter 1", mac="00:50:56:00:00:01", source_network="VM Network"),),
             memory=512 * MIB,
         )
-        self.virt_v2v()
+
+    @classmethod
+    def new(cls, directory: Path, *, program: str = str(PROGRAM), timeout: float = 30) -> Workshop:
+        """With two filled volumes, and a virt-v2v that writes nothing unless it is told to."""
+        workshop = cls(directory, program=program, timeout=timeout)
+        for volume, fill in zip(workshop.volumes, (0x11, 0x22), strict=True):
+            Volume.filled(volume.path, fill)
+        workshop.virt_v2v()
+        return workshop
 
     def virt_v2v(self, **behaviour: Any) -> None:  # noqa: ANN401 - a JSON object
         place = self.directory / "conversions"

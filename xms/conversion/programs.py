@@ -41,16 +41,13 @@ def run(
         ProgramMissing: there is no such program.
         TookTooLong: after `timeout` seconds.
     """
-    program, guard = shutil.which(argv[0]), shutil.which("setpriv")
-    for name, found in ((argv[0], program), ("setpriv", guard)):
-        if found is None:
+    for name in (argv[0], "setpriv"):
+        if shutil.which(name) is None:
             raise ProgramMissing(f"the program {name} is missing", do="install it on this worker (see README)")
     end = time.monotonic() + timeout
     with output.open("wb") as file:
-        # setpriv becomes the program itself. The signal comes at the end of the thread that started it, which waits
-        # below.
         process = subprocess.Popen(
-            [str(guard), "--pdeathsig", "KILL", str(program), *argv[1:]],
+            tied_to(os.getpid(), argv),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -69,6 +66,17 @@ def run(
                         raise TookTooLong from None
         finally:
             _end(process)
+
+
+def tied_to(worker: int, argv: Sequence[str]) -> list[str]:
+    """The command line under which a program ends with the process `worker` that starts it.
+
+    setpriv asks the kernel for the signal (prctl(2), PR_SET_PDEATHSIG); it comes at the end of the starting thread,
+    which waits for the program. A worker that was killed before that call would leave an orphan that nobody ends: so
+    the shell then looks whether its parent is still the worker, and only then becomes the program.
+    """
+    still_there = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", still_there, str(worker), *argv]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
