@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 from temporalio import activity
 
 from activities.execution import activity_pulse
 from xms.change_map import ByteRanges
 from xms.config import Config
-from xms.engine.copy import copy_ranges
+from xms.engine.compare import Comparison, compare_ranges
+from xms.engine.copy import CopyResult, copy_ranges
+from xms.engine.throttle import Throttle
 from xms.errors import SnapshotLost, XmsError
 from xms.models import DiskProgress, Model
 from xms.openstack.claim import claim_volume
@@ -25,52 +29,17 @@ class StreamingActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def stream_disk(self, order: StreamDisk) -> StreamResult:
-        """Bring a volume up to a snapshot, and tell what is flushed.
+        """Bring a volume up to a snapshot, compare what is to be compared, and tell what is flushed and what differed.
 
         A snapshot that is lost on the way ends the stream short: what is flushed is the snapshot's content and counts.
         Only where nothing is flushed, or everything has to be verified, is it a failure.
         """
-        worker = self.config.worker
         ranges = ByteRanges.decode(order.ranges)
-        fresh = DiskProgress(disk_key=order.disk.key, planned=ranges.total, worker=worker.name)
+        fresh = DiskProgress(disk_key=order.disk.key, planned=ranges.total, worker=self.config.worker.name)
         # What is verified is copied from the beginning (see copy_ranges), so nothing earlier counts there.
         pulse = StreamPulse(fresh if order.verify else resumed_from(fresh), order.vm.source)
-        start_at = pulse.progress.flushed_to
         try:
-            with (
-                # The export first: VDDK may take longer to open a disk than a lease lasts.
-                open_export(
-                    source=self.config.source(order.vm.source),
-                    transport=self.config.transport,
-                    vm_moref=order.vm.moref,
-                    vm=order.vm.vm,
-                    snapshot=order.snapshot,
-                    path=order.disk.path,
-                    pulse=pulse,
-                ) as uri,
-                connect(self.config.target, order.target_project) as cloud,
-                claim_volume(
-                    cloud,
-                    order.volume_id,
-                    job_id=order.vm.job_id,
-                    worker=worker.name,
-                    lease_seconds=worker.lease_seconds,
-                    pulse=pulse,
-                ) as claim,
-            ):
-                result = copy_ranges(
-                    uri=uri,
-                    path=claim.path,
-                    capacity=order.disk.capacity,
-                    ranges=ranges,
-                    start_at=start_at,
-                    skip_zeroes=order.skip_zeroes,
-                    guard=claim,
-                    pulse=pulse,
-                    report=fresh,
-                    give_up_at=order.give_up_at,
-                    verify=order.verify,
-                )
+            result, comparison = self._stream(order, ranges, fresh, pulse)
         except SnapshotLost as lost:
             progress = pulse.progress
             remaining = ranges.from_offset(progress.flushed_to)
@@ -97,7 +66,59 @@ class StreamingActivities:
             seconds=result.seconds,
             verified=result.verified,
             cut_short=result.cut_short,
+            compared=comparison.compared.encode(),
+            differing=comparison.differing.encode(),
+            differing_bytes=comparison.differing.total,
         )
+
+    def _stream(
+        self, order: StreamDisk, ranges: ByteRanges, fresh: DiskProgress, pulse: StreamPulse
+    ) -> tuple[CopyResult, Comparison]:
+        worker = self.config.worker
+        start_at = pulse.progress.flushed_to
+        with (
+            # The export first: VDDK may take longer to open a disk than a lease lasts.
+            open_export(
+                source=self.config.source(order.vm.source),
+                transport=self.config.transport,
+                vm_moref=order.vm.moref,
+                vm=order.vm.vm,
+                snapshot=order.snapshot,
+                path=order.disk.path,
+                pulse=pulse,
+            ) as uri,
+            connect(self.config.target, order.target_project) as cloud,
+            claim_volume(
+                cloud,
+                order.volume_id,
+                job_id=order.vm.job_id,
+                worker=worker.name,
+                lease_seconds=worker.lease_seconds,
+                pulse=pulse,
+            ) as claim,
+        ):
+            shared: dict[str, Any] = {
+                "uri": uri,
+                "path": claim.path,
+                "capacity": order.disk.capacity,
+                "guard": claim,
+                "pulse": pulse,
+                "give_up_at": order.give_up_at,
+                "bytes_in_flight": order.bytes_in_flight,
+                "throttle": Throttle(),
+            }
+            copied = copy_ranges(
+                ranges=ranges,
+                start_at=start_at,
+                skip_zeroes=order.skip_zeroes,
+                report=fresh,
+                verify=order.verify,
+                **shared,
+            )
+            to_compare = ByteRanges.decode(order.compare)
+            if not to_compare or copied.cut_short:
+                return copied, Comparison(ByteRanges(), ByteRanges(), 0.0)
+            return copied, compare_ranges(ranges=to_compare, report=pulse.progress, **shared)
 
 
 class StreamPulse:

@@ -20,6 +20,7 @@ from xms.models import (
     Phase,
     SyncRecord,
     Trouble,
+    Verification,
     job_id,
 )
 from xms.orders import TargetOrder, VmDetails, VmOrder
@@ -73,6 +74,8 @@ class JobState(BaseModel):
     sync_count: int = 0
     last_rate: float = 0.0
     sync: SyncRecord | None = None
+    rate_limit: int | None = None
+    verification: Verification | None = None
     failures: int = 0
     not_before: datetime | None = None
     clean_up_at: datetime | None = None
@@ -96,6 +99,7 @@ class JobState(BaseModel):
     def fresh(cls, spec: MigrationSpec, now: datetime) -> JobState:
         """The record of a job that was just submitted."""
         state = cls(job_id=job_id(spec.source, spec.vm), since=now, cadence_seconds=spec.cadence_seconds)
+        state.rate_limit = spec.rate_limit
         state.note(now, "submitted", f"{spec.vm}: {spec.source} -> {spec.target_project}", spec.requested_by)
         return state
 
@@ -196,6 +200,8 @@ class JobState(BaseModel):
             sync_count=self.sync_count,
             last_rate=self.last_rate,
             sync=self.sync,
+            rate_limit=self.rate_limit,
+            verification=self.verification,
             trouble=self.trouble,
             cutover=self.cutover,
         )

@@ -69,6 +69,16 @@ class MigrationSpec(Model):
     network_map: tuple[NetworkMapping, ...] = ()
     cadence_seconds: int | None = Field(default=None, description="seconds between syncs; None is manual")
     max_snapshot_age_seconds: int = Field(default=3600, description="a sync's snapshot is given up after this time")
+    verify_syncs: bool = Field(
+        default=False, description="read back what every sync wrote, and compare; the final delta always is"
+    )
+    scrub_percent: float = Field(
+        default=0.0, description="share of each disk that every sync compares with its snapshot, going round; 0: none"
+    )
+    rate_limit: int | None = Field(
+        default=None,
+        description="bytes a second for all of the job's streams together, as submitted; None: no limit",
+    )
     requested_by: str = ""
 
 
@@ -102,6 +112,16 @@ class SetCadence(Command):
     """Another cadence, reckoned from the last sync."""
 
     cadence_seconds: int | None = Field(default=None, description="seconds, at least 60; None is manual")
+
+
+class Verify(Command):
+    """Compare every byte of the replica with a snapshot of the source, after the sync that runs."""
+
+
+class SetRateLimit(Command):
+    """Another limit for the job's streams, those that run included."""
+
+    rate_limit: int | None = Field(default=None, description="bytes a second, at least 65536; None is no limit")
 
 
 class CutoverOrder(Command):
@@ -159,6 +179,7 @@ class Disk(Model):
     bytes_incremental: int = Field(default=0, description="bytes read by all incremental syncs")
     last_delta: int = Field(default=0, description="bytes that the last committed sync had to copy")
     allocated: int = Field(default=0, description="bytes that the first plan found allocated")
+    scrub_from: int = Field(default=0, description="byte offset at which the next sync's scrub goes on")
 
 
 class Nic(Model):
@@ -216,6 +237,8 @@ class DiskProgress(Model):
     flushed_to: int = Field(default=0, description="byte offset: all of the plan below it is flushed")
     rate: float = Field(default=0.0, description="bytes a second, over the last seconds")
     worker: str = ""
+    to_compare: int = Field(default=0, description="bytes of the replica that are compared with the snapshot")
+    compared: int = Field(default=0, description="bytes of them that are done")
 
 
 class Attempt(Model):
@@ -234,6 +257,27 @@ class SyncRecord(Model):
     snapshot_at: datetime | None = None
     planned: int = Field(default=0, description="bytes to copy, all disks")
     done: int = Field(default=0, description="bytes copied by disks that are finished")
+
+
+class DiskVerification(Model):
+    """How far a verification is with one disk. It goes from the disk's first byte to its last."""
+
+    disk_key: int
+    label: str
+    capacity: int = Field(description="bytes")
+    compared: int = Field(default=0, description="byte offset: all below it is compared")
+    differing: str = Field(default="", description="what differed, as xms.change_map.ByteRanges.encode gives it")
+    differing_bytes: int = 0
+
+
+class Verification(Model):
+    """A comparison of the whole replica with the source; it may take several snapshots."""
+
+    asked_by: str = ""
+    asked_at: datetime
+    ended_at: datetime | None = None
+    snapshots: int = Field(default=0, description="syncs that took part in it")
+    disks: tuple[DiskVerification, ...] = ()
 
 
 class JobStatus(Model):
@@ -258,6 +302,8 @@ class JobStatus(Model):
     sync_count: int = 0
     last_rate: float = Field(default=0.0, description="bytes a second, of the last sync's streams")
     sync: SyncRecord | None = None
+    rate_limit: int | None = Field(default=None, description="bytes a second; None: no limit")
+    verification: Verification | None = Field(default=None, description="the last one that was asked for")
     progress: tuple[DiskProgress, ...] = Field(default=(), description="running streams; added by the client")
     attempts: tuple[Attempt, ...] = Field(default=(), description="calls that are tried again; added by the client")
     trouble: Trouble | None = None

@@ -144,6 +144,11 @@ class SnapshotTaken(Model):
     taken_at: datetime
     quiesced: bool = False
     leftovers_removed: int = Field(default=0, description="snapshots of this job that a crash had left")
+    host: str = Field(default="", description="ESXi host that the VM runs on: its disks are read there")
+    host_streams: int | None = Field(default=None, description="streams that may read there at a time; None: any")
+    host_bytes_in_flight: int | None = Field(
+        default=None, description="bytes that all of them may have asked for together; None: any number"
+    )
     disks: tuple[SnapshotDisk, ...] = ()
 
 
@@ -228,6 +233,8 @@ class StreamDisk(Model):
     give_up_at: datetime | None = Field(
         default=None, description="end cleanly with a rest when the snapshot is this old"
     )
+    compare: str = Field(default="", description="ranges of the volume to compare with the snapshot when all is copied")
+    bytes_in_flight: int = Field(default=16 << 20, description="bytes that may be asked for and not answered yet")
 
 
 class StreamResult(Model):
@@ -241,6 +248,12 @@ class StreamResult(Model):
     seconds: float = 0.0
     verified: bool = False
     cut_short: str = Field(default="", description="why something remains")
+    flushed_bytes: int | None = Field(
+        default=None, description="what the volume's own account says was flushed; None: an older worker kept none"
+    )
+    compared: str = Field(default="", description="ranges that were compared; less than asked for where time ran out")
+    differing: str = Field(default="", description="ranges in which the volume was not what the snapshot is")
+    differing_bytes: int = 0
 
 
 # --- the target -------------------------------------------------------------------------------------------------------

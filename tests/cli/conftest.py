@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,7 +66,10 @@ class Terminal:
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def at_a_terminal(self, *arguments: str, columns: int = 100, lines: int = 50) -> pexpect.spawn[str]:
-        """Start a command in a pseudo-terminal."""
+        """Start a command in a pseudo-terminal, where Ctrl-C works whatever these tests were started from.
+
+        A shell without job control has what it starts in the background ignore it, and every child inherits that.
+        """
         return pexpect.spawn(
             XMS[0],
             [*XMS[1:], *arguments],
@@ -74,7 +78,12 @@ class Terminal:
             dimensions=(lines, columns),
             encoding="utf-8",
             timeout=30,
+            preexec_fn=_hear_ctrl_c,
         )
+
+
+def _hear_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class House(Terminal):

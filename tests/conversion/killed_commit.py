@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.conversion.workshop import Volume, Workshop
-from xms.conversion import overlay, transaction
+from xms.conversion import overlay
 from xms.conversion.overlay import Overlay
 from xms.conversion.transaction import Conversion
 
@@ -22,7 +23,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Path, "rename"),
     (Overlay, "_run"),
     (overlay, "_flush"),
-    (transaction.shutil, "rmtree"),
+    (shutil, "rmtree"),
     (Conversion, "_remove_overlays"),
 )
 

@@ -16,7 +16,8 @@ from xms.engine.digest import Digest
 from xms.engine.extents import pieces
 from xms.engine.guard import Guard
 from xms.engine.progress import Rate
-from xms.engine.reader import Reader
+from xms.engine.reader import BYTES_IN_FLIGHT, Reader
+from xms.engine.throttle import Throttle
 from xms.engine.writer import ZEROES, Volume
 from xms.errors import BadInput, Interrupted, TransportFailed, VerificationFailed
 from xms.models import DiskProgress
@@ -58,6 +59,8 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
     report: DiskProgress,
     give_up_at: datetime | None,
     verify: bool,
+    bytes_in_flight: int = BYTES_IN_FLIGHT,
+    throttle: Throttle | None = None,
 ) -> CopyResult:
     """Make the volume equal to the source within `ranges`, and touch nothing outside of them.
 
@@ -75,6 +78,8 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
         verify: read everything back from the volume, past its cache, and compare. The source's allocation is not
             trusted then, and the plan is copied from its beginning whatever `start_at` is: a digest of what an earlier
             attempt read is not to be had, and to read again is most of the work.
+        bytes_in_flight: most bytes that are asked for and not answered yet.
+        throttle: limits the reading of the source.
 
     Raises:
         Interrupted: the pulse said so; its last detail has the exact watermark.
@@ -92,9 +97,12 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
             because=f"its last byte is {ranges.end - 1}, the disk has {capacity} bytes",
             means="nothing was written",
         )
-    copy = _Copy(ranges, 0 if verify else start_at, guard, pulse, report, give_up_at)
+    copy = _Copy(ranges, 0 if verify else start_at, guard, pulse, report, give_up_at, throttle or Throttle())
     started = time.monotonic()
-    with Volume(path, capacity, guard, copy.tick) as volume, Reader(uri, capacity, copy.tick) as reader:
+    with (
+        Volume(path, capacity, guard, copy.tick) as volume,
+        Reader(uri, capacity, copy.tick, bytes_in_flight=bytes_in_flight) as reader,
+    ):
         cut_short = copy.run(volume, reader, skip_zeroes=skip_zeroes, verify=verify)
     return CopyResult(
         bytes_read=copy.bytes_read,
@@ -117,11 +125,13 @@ class _Copy:
         pulse: Pulse,
         report: DiskProgress,
         give_up_at: datetime | None,
+        throttle: Throttle,
     ) -> None:
         self._ranges = ranges
         self._guard = guard
         self._pulse = pulse
         self._give_up_at = give_up_at
+        self._throttle = throttle
         self._report = report.model_copy(update={"planned": ranges.total})
         self._volume: Volume | None = None
         self._reader: Reader | None = None
@@ -180,6 +190,8 @@ class _Copy:
             if digest:
                 digest.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
             self.bytes_written += block.length
+            if block.data is not None:
+                self._throttle.passed(block.length, self.tick)
             self.tick()
 
     def _checkpoint(self) -> None:

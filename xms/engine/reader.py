@@ -17,8 +17,8 @@ from xms.engine.connection import Connection, ExportError
 from xms.engine.extents import LARGEST_READ, Piece, pieces
 from xms.errors import TransportFailed
 
-SLOTS: Final = 16
-"""Reads in flight. They hide 2 ms of latency nearly as well as twice as many, and bound the memory to 16 MiB."""
+BYTES_IN_FLIGHT: Final = 16 << 20
+"""Sixteen reads of 1 MiB. They hide 2 ms of latency nearly as well as twice as many, and bound the memory."""
 
 LOOKAHEAD: Final = 64
 """Pieces that are asked for beyond the oldest one without an answer. A request that starves among others would hold the
@@ -60,17 +60,20 @@ class Reader:
         uri: NBD URI of the export.
         capacity: bytes that the export has to have.
         idle: called at least every 0.2 s during every wait; what it raises ends the reading and is passed on.
+        bytes_in_flight: most bytes that are asked for and not answered yet; one read at least.
 
     Raises:
         TransportFailed: on entering or reading: the export cannot be opened, has another size, or is lost.
     """
 
-    def __init__(self, uri: str, capacity: int, idle: Callable[[], None]) -> None:
+    def __init__(
+        self, uri: str, capacity: int, idle: Callable[[], None], *, bytes_in_flight: int = BYTES_IN_FLIGHT
+    ) -> None:
         self._uri = uri
         self._capacity = capacity
         self._idle = idle
         self._connection: Connection | None = None
-        self._slots = [memoryview(mmap.mmap(-1, LARGEST_READ)) for _ in range(SLOTS)]
+        self._slots = [memoryview(mmap.mmap(-1, LARGEST_READ)) for _ in range(max(1, bytes_in_flight // LARGEST_READ))]
         self._requests: dict[int, _Request] = {}
         """by the number of their slot, the oldest first"""
         self._cookies: dict[int, int] = {}
@@ -133,7 +136,7 @@ class Reader:
         self._exhausted = True
 
     def _may_ask(self) -> bool:
-        if self._exhausted or len(self._requests) == SLOTS:
+        if self._exhausted or len(self._requests) == len(self._slots):
             return False
         return not self._requests or self._asked - next(iter(self._requests.values())).number < LOOKAHEAD
 
@@ -142,7 +145,7 @@ class Reader:
         self._asked_to = piece.offset + piece.length
 
     def _request(self, piece: Piece) -> None:
-        slot = next(number for number in range(SLOTS) if number not in self._requests)
+        slot = next(number for number in range(len(self._slots)) if number not in self._requests)
         view = self._slots[slot][: piece.length]
         self._requests[slot] = _Request(piece, view, nbd.Buffer.from_buffer(view), self._asked)
         self._count(piece)

@@ -41,6 +41,10 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
+ReadBack = Callable[[int, int], memoryview]
+"""(offset, length <= 1 MiB) -> the bytes there; they are valid until the next call."""
+
+
 class Volume:
     """A file or block device that is written in place: never created, never truncated, never made longer.
 
@@ -135,8 +139,8 @@ class Volume:
         self._waiting_bytes = 0
 
     @contextmanager
-    def reading_back(self) -> Iterator[Callable[[int, int], memoryview]]:
-        """Yield a function (offset, length <= 1 MiB) -> bytes that reads from the medium, not from the page cache.
+    def reading_back(self) -> Iterator[ReadBack]:
+        """Yield a function that reads from the medium, not from the page cache.
 
         Flush first. Where the volume does not take direct reads, its pages are dropped from the cache instead.
 
