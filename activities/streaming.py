@@ -36,14 +36,14 @@ class StreamingActivities:
         """
         ranges = ByteRanges.decode(order.ranges)
         fresh = DiskProgress(disk_key=order.disk.key, planned=ranges.total, worker=self.config.worker.name)
-        # What is verified is copied from the beginning (see copy_ranges), so nothing earlier counts there.
-        pulse = StreamPulse(fresh if order.verify else resumed_from(fresh), order.vm.source)
+        pulse = StreamPulse(resumed_from(fresh, verified=order.verify), order.vm.source)
         try:
             result, comparison = self._stream(order, ranges, fresh, pulse)
         except SnapshotLost as lost:
             progress = pulse.progress
             remaining = ranges.from_offset(progress.flushed_to)
             if order.verify or remaining == ranges:
+                lost.progress = progress
                 raise
             return StreamResult(
                 disk_key=order.disk.key,
@@ -66,6 +66,7 @@ class StreamingActivities:
             seconds=result.seconds,
             verified=result.verified,
             cut_short=result.cut_short,
+            flushed_bytes=result.flushed_bytes,
             compared=comparison.compared.encode(),
             differing=comparison.differing.encode(),
             differing_bytes=comparison.differing.total,
@@ -148,10 +149,11 @@ class StreamPulse:
         self._pulse(self.progress)
 
 
-def resumed_from(fresh: DiskProgress) -> DiskProgress:
+def resumed_from(fresh: DiskProgress, *, verified: bool) -> DiskProgress:
     """Where an earlier attempt at this order had got to, by its last heartbeat; else the beginning.
 
-    A detail that cannot be read (another version wrote it) costs a copy of what is there already, never a byte.
+    Where everything has to be verified, only what is counts. A detail that cannot be read (another version wrote it)
+    costs a copy of what is there already, never a byte.
     """
     details = activity.info().heartbeat_details
     if not details:
@@ -161,6 +163,6 @@ def resumed_from(fresh: DiskProgress) -> DiskProgress:
     except ValidationError:
         activity.logger.warning("the last heartbeat cannot be read; the stream begins again")
         return fresh
-    if earlier.disk_key != fresh.disk_key:
+    if earlier.disk_key != fresh.disk_key or (verified and not earlier.verified):
         return fresh
     return earlier.model_copy(update={"worker": fresh.worker, "rate": 0.0})

@@ -237,6 +237,7 @@ class DiskProgress(Model):
     flushed_to: int = Field(default=0, description="byte offset: all of the plan below it is flushed")
     rate: float = Field(default=0.0, description="bytes a second, over the last seconds")
     worker: str = ""
+    verified: bool = Field(default=False, description="all that is flushed was also read back and compared")
     to_compare: int = Field(default=0, description="bytes of the replica that are compared with the snapshot")
     compared: int = Field(default=0, description="bytes of them that are done")
 

@@ -138,9 +138,9 @@ def test_any_plan_over_any_disk_gives_the_right_volume(
 
     result = copy(bench.served, bench.volume, ranges, start_at=start_at, verify=verify)
 
-    copied = ranges if verify else ranges.from_offset(start_at)
+    copied = ranges.from_offset(start_at)
     assert bench.volume.read_bytes() == overlaid(b"\xa5" * 4 * MIB, bench.source.read_bytes(), copied)
-    assert result.bytes_read == result.bytes_written == ranges.total
+    assert result.bytes_read == result.bytes_written == result.flushed_bytes == ranges.total
     assert not result.remaining
     assert result.verified == verify
 
@@ -232,30 +232,37 @@ def test_verification_passes_over_a_good_volume_and_reads_all_of_it(serve: Serve
     source = a_disk(tmp_path / "source", 8 * MIB + 512, [(100, 3 * MIB)])
     volume = stale(tmp_path / "volume", 8 * MIB + 512)
 
-    result = copy(serve("file", source), volume, start_at=5 * MIB, verify=True)
+    result = copy(serve("file", source), volume, verify=True)
 
     assert result.verified
     assert volume.read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("at", [0, 3 * MIB - 1, 5 * MIB, 8 * MIB + 511])
-def test_verification_finds_one_flipped_bit(serve: Serve, tmp_path: Path, at: int) -> None:
+def test_verification_finds_one_flipped_bit(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
     size = 8 * MIB + 512
     source = a_disk(tmp_path / "source", size, [(100, 3 * MIB)])
     volume = stale(tmp_path / "volume", size)
 
-    def flip(flushed: bool) -> bool:  # noqa: FBT001 - the one thing that it is told
-        if flushed:
-            with volume.open("r+b") as file:
-                byte = os.pread(file.fileno(), 1, at)[0]
-                os.pwrite(file.fileno(), bytes([byte ^ 0x10]), at)
-                os.fsync(file.fileno())
-        return False
+    really_flush = os.fsync
 
-    pulse = RecordingPulse(stop_when=lambda progress: flip(progress.flushed_to == size))
+    def flush_and_flip(fd: int) -> None:
+        really_flush(fd)
+        byte = os.pread(fd, 1, at)[0]
+        os.pwrite(fd, bytes([byte ^ 0x10]), at)
+        really_flush(fd)
 
-    with pytest.raises(VerificationFailed):
+    monkeypatch.setattr(os, "fsync", flush_and_flip)
+    pulse = RecordingPulse()
+
+    with pytest.raises(VerificationFailed) as failed:
         copy(serve("file", source), volume, verify=True, pulse=pulse)
+
+    piece = at - at % MIB
+    assert f"bytes {piece} to {min(piece + MIB, size) - 1}" in failed.value.because
+    assert pulse.last.flushed_to == 0
 
 
 def test_a_copy_that_reaches_its_time_ends_cleanly_with_a_rest(serve: Serve, tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.engine.rig import MIB, AllowingGuard, RecordingPulse, Serve, a_disk, copy, stale
 from xms.change_map import ByteRanges
-from xms.engine import connection, reader
+from xms.engine import connection, read_back, reader, write_behind
 from xms.engine import copy as engine
 from xms.errors import Interrupted, TransportFailed, WriteFailed
 from xms.models import DiskProgress
@@ -105,12 +107,19 @@ def test_the_watermark_moves_only_after_the_flush_of_all_that_is_below_it(
     assert watermarks[-1] >= plan.end
 
 
+def given_back(reading: reader.Reader, blocks: Iterator[reader.Block]) -> Iterator[reader.Block]:
+    for block in blocks:
+        yield block
+        if block.slot is not None:
+            reading.give_back(block.slot)
+
+
 def test_a_block_that_is_still_being_written_is_not_finished(serve: Serve, tmp_path: Path) -> None:
     source = a_disk(tmp_path / "source", 40 * MIB, [(0, 3 * MIB), (38 * MIB, MIB)])
 
     with reader.Reader(serve("file", source).uri, 40 * MIB, idle=lambda: None) as reading:
         blocks = reading.blocks(ByteRanges.whole(40 * MIB), use_allocation=True)
-        given_out = [(block.offset, reading.finished_to) for block in blocks]
+        given_out = [(block.offset, reading.finished_to) for block in given_back(reading, blocks)]
 
     assert len(given_out) > 5
     assert all(finished_to <= offset for offset, finished_to in given_out)
@@ -127,31 +136,87 @@ def test_a_request_that_starves_holds_back_the_others_before_long(serve: Serve) 
     )
 
     with reader.Reader(the_first_read_is_late.uri, size, idle=lambda: None) as reading:
-        offsets = [block.offset for block in reading.blocks(ByteRanges.whole(size), use_allocation=False)]
+        blocks = reading.blocks(ByteRanges.whole(size), use_allocation=False)
+        offsets = [block.offset for block in given_back(reading, blocks)]
 
     assert sorted(offsets) == list(range(0, size, MIB))
     assert max(offsets[: offsets.index(0)]) < reader.LOOKAHEAD * MIB
 
 
-def test_the_claim_is_renewed_after_each_flush(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushes: list[int] = []
+def test_a_volume_that_takes_its_time_stops_neither_heartbeat_nor_claim(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewals: list[int] = []
     guard = AllowingGuard()
+    pulse = RecordingPulse()
     really_flush = os.fsync
 
-    def fsync(fd: int) -> None:
+    def slow_flush(fd: int) -> None:
+        renewals.append(guard.renewals)
+        time.sleep(1.5)
         really_flush(fd)
-        flushes.append(guard.renewals)
+        renewals.append(guard.renewals)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.1)
+    monkeypatch.setattr(os, "fsync", slow_flush)
     source = a_disk(tmp_path / "source", 8 * MIB)
 
-    slow = serve("--filter=rate", "file", source, "rate=64M", "burstiness=0.1")
-    copy(slow, stale(tmp_path / "volume", 8 * MIB), guard=guard)
+    copy(serve("file", source), stale(tmp_path / "volume", 8 * MIB), guard=guard, pulse=pulse)
 
-    assert len(flushes) > 2
-    assert sorted(set(flushes)) == flushes
-    assert guard.renewals > flushes[-1]
+    assert renewals[1] - renewals[0] >= 3
+    assert pulse.longest_silence() < 0.6
+    assert pulse.last.flushed_to == 8 * MIB
+
+
+def test_a_volume_that_takes_nothing_any_more_is_given_up_and_waited_for(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_behind, "STALL_SECONDS", 0.4)
+    went_through = []
+
+    def stuck(fd: int) -> None:
+        del fd
+        time.sleep(2)
+        went_through.append(time.monotonic())
+
+    monkeypatch.setattr(os, "fsync", stuck)
+    source = a_disk(tmp_path / "source", 8 * MIB)
+    pulse = RecordingPulse()
+
+    with pytest.raises(WriteFailed, match="takes no more bytes"):
+        copy(serve("file", source), stale(tmp_path / "volume", 8 * MIB), pulse=pulse)
+
+    assert went_through, "the claim is given back only when the kernel holds no write any more"
+    assert pulse.times[-1] < went_through[0] - 1, "nobody is told that it is alive meanwhile"
+    assert pulse.last.flushed_to == 0
+
+
+def test_what_is_flushed_and_not_verified_yet_does_not_count(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.1)
+    met: list[int] = []
+    counted: list[tuple[int, int]] = []
+    really_meet = read_back.Expectations.meet
+
+    def slow_meet(self: read_back.Expectations, *arguments: Any) -> None:  # noqa: ANN401 - passed on
+        pieces = [offset + length for offset, length, _ in self._pieces]
+        time.sleep(0.3)
+        really_meet(self, *arguments)
+        met.extend(pieces)
+
+    def look(progress: DiskProgress) -> bool:
+        counted.append((progress.flushed_to, max(met, default=0)))
+        return False
+
+    monkeypatch.setattr(read_back.Expectations, "meet", slow_meet)
+    source = a_disk(tmp_path / "source", 32 * MIB)
+    slow = serve("--filter=rate", "file", source, "rate=256M", "burstiness=0.1")
+
+    result = copy(slow, stale(tmp_path / "volume", 32 * MIB), verify=True, pulse=RecordingPulse(stop_when=look))
+
+    assert result.verified
+    assert len({flushed for flushed, _ in counted}) > 3
+    assert all(flushed <= verified for flushed, verified in counted)
 
 
 KILLED = """

@@ -1,14 +1,11 @@
-"""How plans are cut into pieces, and what is made of the source's knowledge of zeroes; the digest over such pieces."""
+"""How plans are cut into pieces, and what is made of the source's knowledge of zeroes."""
 
 from __future__ import annotations
-
-import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xms.change_map import ByteRanges
-from xms.engine.digest import Digest
 from xms.engine.extents import LARGEST_QUESTION, LARGEST_READ, LARGEST_ZERO, SMALLEST_ZERO, pieces
 from xms.engine.progress import Rate
 
@@ -82,35 +79,6 @@ def test_small_ranges_are_read_without_a_question() -> None:
 
     assert len(list(pieces(plan, disk.ask))) == 100
     assert disk.questions == []
-
-
-@given(st.integers(0, 2**32))
-def test_the_digest_does_not_depend_on_the_order(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
-    parts = [(offset, chance.randbytes(40)) for offset in range(0, 400, 40)]
-    one, other = Digest(), Digest()
-
-    for offset, data in parts:
-        one.add(offset, data)
-    chance.shuffle(parts)
-    for offset, data in parts:
-        other.add(offset, data)
-
-    assert one == other
-    assert one.hexdigest() == other.hexdigest()
-
-
-def test_the_digest_sees_bytes_that_changed_places() -> None:
-    one, other, none = Digest(), Digest(), Digest()
-
-    one.add(0, b"a")
-    one.add(1, b"b")
-    other.add(0, b"b")
-    other.add(1, b"a")
-
-    assert one != other
-    assert one != none
-    assert one != "digest"
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

@@ -145,7 +145,15 @@ def test_a_heartbeat_of_something_else_begins_the_stream_again(
     assert outside.volume.read_bytes() == (tmp_path / "source").read_bytes()
 
 
-def test_a_stream_that_verifies_copies_from_the_beginning(outside: Outside, tmp_path: Path) -> None:
+def test_a_stream_that_verifies_goes_on_from_what_was_verified(outside: Outside) -> None:
+    outside.went_on_from(DiskProgress(disk_key=2000, planned=8 * MIB, flushed_to=5 * MIB, verified=True))
+
+    assert outside.stream(an_order(WHOLE, verify=True)).verified
+
+    assert outside.volume.read_bytes()[: 5 * MIB] == b"\xa5" * 5 * MIB
+
+
+def test_a_stream_that_verifies_does_not_believe_what_was_only_flushed(outside: Outside, tmp_path: Path) -> None:
     outside.went_on_from(DiskProgress(disk_key=2000, planned=8 * MIB, flushed_to=5 * MIB))
 
     assert outside.stream(an_order(WHOLE, verify=True)).verified

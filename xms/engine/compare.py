@@ -109,6 +109,8 @@ class _Comparing:
         self.tick()
         for block in reader.blocks(self._ranges, use_allocation=True):
             self._compare(block, read)
+            if block.slot is not None:
+                reader.give_back(block.slot)
             if block.data is not None:
                 throttle.passed(block.length, self.tick)
             self.tick()

@@ -1,25 +1,29 @@
 """Copies ranges of a source disk to the same offsets of a volume, so that it may die at any moment and go on later.
 
-The one thing that counts is the watermark: all of the plan below it is on the volume AND flushed. It moves only after
-a flush that succeeded; an attempt that dies loses what it did since its last checkpoint and nothing else.
+The one thing that counts is the watermark: all of the plan below it is on the volume AND flushed, the volume's own
+account says the same as the plan, and where that is wanted it was read back. It moves at checkpoints only; an attempt
+that dies loses what it did since its last one and nothing else.
+
+Two threads: this one reads and shows life, `write_behind` writes. Blocks go from one to the other in a queue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from xms.change_map import ByteRanges
-from xms.engine.digest import Digest
-from xms.engine.extents import pieces
+from xms.engine.account import Account
 from xms.engine.guard import Guard
 from xms.engine.progress import Rate
 from xms.engine.reader import BYTES_IN_FLIGHT, Reader
 from xms.engine.throttle import Throttle
-from xms.engine.writer import ZEROES, Volume
-from xms.errors import BadInput, Interrupted, TransportFailed, VerificationFailed
+from xms.engine.write_behind import BYTES_BEHIND, WriteBehind
+from xms.engine.writer import Volume
+from xms.errors import BadInput, Interrupted, TransportFailed
 from xms.models import DiskProgress
 from xms.pulse import Pulse
 
@@ -37,6 +41,8 @@ class CopyResult:
     """of the whole plan, earlier attempts included"""
     bytes_written: int
     """the same; zeroes that were skipped because the volume holds them count as written"""
+    flushed_bytes: int
+    """the same, by the volume's own account: what was flushed, or is known to be there"""
     remaining: ByteRanges
     seconds: float
     """of this attempt"""
@@ -75,9 +81,8 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
         pulse: called at least every half second, whatever the source does, with the progress.
         report: what the progress says beside the numbers: the disk's key and the worker.
         give_up_at: UTC; end cleanly at that time, with what remains. None: never.
-        verify: read everything back from the volume, past its cache, and compare. The source's allocation is not
-            trusted then, and the plan is copied from its beginning whatever `start_at` is: a digest of what an earlier
-            attempt read is not to be had, and to read again is most of the work.
+        verify: at each checkpoint read back from the volume, past its cache, what was written since the last one, and
+            compare it with what was read. The source's allocation is not trusted then.
         bytes_in_flight: most bytes that are asked for and not answered yet.
         throttle: limits the reading of the source.
 
@@ -88,7 +93,8 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
         WriteFailed: the volume refused a write or a flush.
         VolumeTooSmall: the volume holds less than the disk.
         VolumeBusy: another stream of this machine has the volume.
-        VerificationFailed: the volume does not give back what was written.
+        VerificationFailed: the volume does not give back what was written, or what was flushed is not what was
+            planned; the text names the ranges.
         BadInput: the plan reaches beyond the disk.
     """
     if ranges.end > capacity:
@@ -97,17 +103,19 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
             because=f"its last byte is {ranges.end - 1}, the disk has {capacity} bytes",
             means="nothing was written",
         )
-    copy = _Copy(ranges, 0 if verify else start_at, guard, pulse, report, give_up_at, throttle or Throttle())
+    copy = _Copy(ranges, start_at, guard, pulse, report, give_up_at, throttle or Throttle())
     started = time.monotonic()
     with (
         Volume(path, capacity, guard, copy.tick) as volume,
-        Reader(uri, capacity, copy.tick, bytes_in_flight=bytes_in_flight) as reader,
+        Reader(uri, capacity, copy.tick, bytes_in_flight=bytes_in_flight, bytes_behind=BYTES_BEHIND) as reader,
+        WriteBehind(volume, copy.account, reader.give_back, skip_zeroes=skip_zeroes, verify=verify) as behind,
     ):
-        cut_short = copy.run(volume, reader, skip_zeroes=skip_zeroes, verify=verify)
+        cut_short = copy.run(reader, behind, use_allocation=not verify)
     return CopyResult(
         bytes_read=copy.bytes_read,
         bytes_written=copy.bytes_written,
-        remaining=ranges.from_offset(copy.watermark),
+        flushed_bytes=copy.flushed_bytes,
+        remaining=ranges.from_offset(copy.account.settled_to),
         seconds=time.monotonic() - started,
         verified=verify and not cut_short,
         cut_short=cut_short,
@@ -115,7 +123,7 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
 
 
 class _Copy:
-    """One attempt at a plan."""
+    """One attempt at a plan: the thread that reads, shows life, and orders the checkpoints."""
 
     def __init__(
         self,
@@ -133,45 +141,59 @@ class _Copy:
         self._give_up_at = give_up_at
         self._throttle = throttle
         self._report = report.model_copy(update={"planned": ranges.total})
-        self._volume: Volume | None = None
         self._reader: Reader | None = None
+        self._behind: WriteBehind | None = None
         self._next_beat = 0.0
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
-        self.watermark = start_at
         self._done_before = ranges.below(start_at).total
-        self.bytes_read = self.bytes_written = self._done_before
+        self.account = Account(ranges, start_at)
+        self.bytes_read = self._done_before
         self._rate = Rate()
 
-    def run(self, volume: Volume, reader: Reader, *, skip_zeroes: bool, verify: bool) -> str:
-        """Copy, flush, verify; returns why it ended early, if it did."""
-        self._volume, self._reader = volume, reader
-        digest = Digest() if verify else None
+    @property
+    def bytes_written(self) -> int:
+        """Of the plan, earlier attempts included."""
+        return self._done_before + (self._behind.bytes_written if self._behind else 0)
+
+    @property
+    def flushed_bytes(self) -> int:
+        """The same, as the account has it."""
+        return self._done_before + self.account.flushed_bytes
+
+    def run(self, reader: Reader, behind: WriteBehind, *, use_allocation: bool) -> str:
+        """Copy, flush, settle; returns why it ended early, if it did."""
+        self._reader, self._behind = reader, behind
         try:
             self._beat()
             self._look_at_the_clock()
-            self._transfer(volume, reader, digest, skip_zeroes=skip_zeroes)
+            rest = self._ranges.from_offset(self.account.settled_to)
+            for block in reader.blocks(rest, use_allocation=use_allocation):
+                self.bytes_read += block.length
+                behind.write(block, self.tick)
+                if block.data is not None:
+                    self._throttle.passed(block.length, self.tick)
+                self.tick()
         except (Interrupted, TransportFailed):
-            self._checkpoint()
+            self._last_checkpoint(reader, behind)
             # An activity's pulse passes the detail on before it raises Interrupted once more.
             self._beat()
             raise
-        self._checkpoint()
+        self._last_checkpoint(reader, behind)
         self._beat()
-        if self._ranges.end > self.watermark:
-            return "the snapshot reached its greatest age"
-        if digest:
-            self._verify(volume, digest)
-        return ""
+        return "the snapshot reached its greatest age" if self._ranges.end > self.account.settled_to else ""
 
     def tick(self) -> None:
-        """Called all the time, from every wait: shows life, keeps the claim, and makes the checkpoints."""
+        """Called all the time, from every wait: shows life, keeps the claim, and orders the checkpoints."""
         now = time.monotonic()
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_SECONDS
         self._guard.renew()
-        if now >= self._next_checkpoint:
-            self._checkpoint()
+        if self._reader and self._behind:
+            self._behind.raise_failure()
+            if now >= self._next_checkpoint:
+                self._next_checkpoint = now + CHECKPOINT_SECONDS
+                self._behind.checkpoint(self._reader.finished_to)
         self._beat()
         self._look_at_the_clock()
 
@@ -179,51 +201,23 @@ class _Copy:
         if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
             self._reader.stop()
 
-    def _transfer(self, volume: Volume, reader: Reader, digest: Digest | None, *, skip_zeroes: bool) -> None:
-        rest = self._ranges.from_offset(self.watermark)
-        for block in reader.blocks(rest, use_allocation=digest is None):
-            self.bytes_read += block.length
-            if block.data is not None:
-                volume.write(block.offset, block.data)
-            elif not skip_zeroes:
-                volume.write_zeroes(block.offset, block.length)
-            if digest:
-                digest.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
-            self.bytes_written += block.length
-            if block.data is not None:
-                self._throttle.passed(block.length, self.tick)
-            self.tick()
-
-    def _checkpoint(self) -> None:
-        """Flush, and only then say so."""
-        if self._volume and self._reader:
-            finished_to = self._reader.finished_to
-            self._volume.flush()
+    def _last_checkpoint(self, reader: Reader, behind: WriteBehind) -> None:
+        """Have all that was read written, flushed and settled, and wait for it, whatever the pulse says."""
+        behind.checkpoint(reader.finished_to)
+        while behind.wait(BEAT_SECONDS):
             self._guard.renew()
-            self.watermark = max(self.watermark, finished_to)
-        self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+            behind.raise_failure()
+            with contextlib.suppress(Interrupted):
+                self._beat()
+        behind.raise_failure()
+        self._guard.renew()
 
     def _beat(self) -> None:
-        done_now = self.bytes_written - self._done_before
         numbers = {
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
-            "flushed_to": self.watermark,
-            "rate": self._rate.at(done_now),
+            "flushed_to": self.account.settled_to,
+            "verified": self._behind is not None and self._behind.verifies,
+            "rate": self._rate.at(self.bytes_written - self._done_before),
         }
         self._pulse(self._report.model_copy(update=numbers))
-
-    def _verify(self, volume: Volume, source: Digest) -> None:
-        replica = Digest()
-        with volume.reading_back() as read:
-            for piece in pieces(self._ranges, None):
-                replica.add(piece.offset, read(piece.offset, piece.length))
-                self.tick()
-        if replica != source:
-            raise VerificationFailed(
-                "the volume does not hold what was read from the source",
-                because=f"the digests of {self._ranges.total} bytes differ: "
-                f"{source.hexdigest()} was read, {replica.hexdigest()} came back",
-                means="the sync is not committed",
-                do="look at the storage behind the volume",
-            )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import mmap
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -20,7 +22,13 @@ from xms.errors import TransportFailed
 BYTES_IN_FLIGHT: Final = 16 << 20
 """Sixteen reads of 1 MiB. They hide 2 ms of latency nearly as well as twice as many, and bound the memory."""
 
-LOOKAHEAD: Final = 64
+REQUESTS: Final = 64
+"""Most reads in flight, however small they are."""
+
+SMALL_READ: Final = 64 << 10
+"""The grain of change tracking. Reads up to it have buffers of their own, so that many of them fit into the memory."""
+
+LOOKAHEAD: Final = 128
 """Pieces that are asked for beyond the oldest one without an answer. A request that starves among others would hold the
 watermark back without bound, and never count as a stall."""
 
@@ -33,22 +41,35 @@ RECONNECT_SECONDS: Final = 5.0
 _NAP_SECONDS: Final = 0.1
 
 
+class Slot:
+    """A buffer that is used again and again."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = memoryview(mmap.mmap(-1, size))
+
+
 class Block(NamedTuple):
-    """Bytes of the source. They are valid until the next block is asked for."""
+    """Bytes of the source."""
 
     offset: int
     length: int
     data: memoryview | None
     """None: the source reads as zeroes here."""
+    slot: Slot | None = None
+    """What holds `data`, to be given back by `Reader.give_back`."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Request:
     piece: Piece
-    view: memoryview
+    slot: Slot
     buffer: nbd.Buffer
     number: int
     failures: int = 0
+
+    @property
+    def data(self) -> memoryview:
+        return self.slot.memory[: self.piece.length]
 
 
 class Reader:
@@ -61,26 +82,41 @@ class Reader:
         capacity: bytes that the export has to have.
         idle: called at least every 0.2 s during every wait; what it raises ends the reading and is passed on.
         bytes_in_flight: most bytes that are asked for and not answered yet; one read at least.
+        bytes_behind: bytes of blocks that their receiver may hold while others are read.
 
     Raises:
         TransportFailed: on entering or reading: the export cannot be opened, has another size, or is lost.
     """
 
     def __init__(
-        self, uri: str, capacity: int, idle: Callable[[], None], *, bytes_in_flight: int = BYTES_IN_FLIGHT
+        self,
+        uri: str,
+        capacity: int,
+        idle: Callable[[], None],
+        *,
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
+        bytes_behind: int = 0,
     ) -> None:
         self._uri = uri
         self._capacity = capacity
         self._idle = idle
+        self._bytes_in_flight = max(LARGEST_READ, bytes_in_flight)
         self._connection: Connection | None = None
-        self._slots = [memoryview(mmap.mmap(-1, LARGEST_READ)) for _ in range(max(1, bytes_in_flight // LARGEST_READ))]
-        self._requests: dict[int, _Request] = {}
-        """by the number of their slot, the oldest first"""
-        self._cookies: dict[int, int] = {}
-        """the slots' numbers by the cookies of the present connection"""
+        count = (self._bytes_in_flight + bytes_behind) // LARGEST_READ
+        self._large = deque(Slot(LARGEST_READ) for _ in range(count))
+        self._small = deque(Slot(SMALL_READ) for _ in range(REQUESTS + bytes_behind // LARGEST_READ))
+        self._given_back: SimpleQueue[Slot] = SimpleQueue()
+        self._requests: deque[_Request] = deque()
+        """without an answer, the oldest first"""
+        self._cookies: dict[int, _Request] = {}
+        """by the cookies of the present connection"""
+        self._flying = 0
+        """bytes"""
         self._asked = 0
         """pieces asked for so far"""
         self._asked_to = 0
+        self._next: Piece | None = None
+        """cut, and not asked for yet"""
         self._exhausted = False
         self._handed_out: int | None = None
 
@@ -95,14 +131,18 @@ class Reader:
 
     @property
     def finished_to(self) -> int:
-        """Every block below this offset was yielded, and the next one was asked for: its receiver is done with it."""
-        outstanding = [request.piece.offset for request in self._requests.values()]
+        """Every block below this offset was yielded, and the next one was asked for: its receiver has taken it."""
+        outstanding = [request.piece.offset for request in self._requests]
         if self._handed_out is not None:
             outstanding.append(self._handed_out)
         return min(outstanding, default=self._asked_to)
 
+    def give_back(self, slot: Slot) -> None:
+        """Take a block's buffer back; may be called by any thread."""
+        self._given_back.put(slot)
+
     def blocks(self, ranges: ByteRanges, *, use_allocation: bool) -> Iterator[Block]:
-        """Yield all of `ranges` in blocks, roughly ascending.
+        """Yield all of `ranges` in blocks, roughly ascending. Each block's slot has to be given back.
 
         Args:
             ranges: what to read.
@@ -115,7 +155,8 @@ class Reader:
         following = pieces(ranges, ask)
         while True:
             while self._may_ask():
-                piece = next(following, None)
+                piece = self._next or next(following, None)
+                self._next = None
                 if piece is None:
                     self._asked_to = max(self._asked_to, ranges.end)
                     self._exhausted = True
@@ -124,57 +165,90 @@ class Reader:
                     self._count(piece)
                     yield Block(piece.offset, piece.length, None)
                     self._handed_out = None
-                else:
-                    self._request(piece)
-            if not self._requests:
+                elif not self._request(piece):
+                    self._next = piece
+                    break
+            if self._requests:
+                yield self._next_arrived()
+                self._handed_out = None
+            elif self._exhausted:
                 return
-            yield self._next_arrived()
-            self._handed_out = None
+            else:
+                self._wait_for_a_slot()
 
     def stop(self) -> None:
         """Ask for nothing more: `blocks` ends with what is under way."""
         self._exhausted = True
 
     def _may_ask(self) -> bool:
-        if self._exhausted or len(self._requests) == len(self._slots):
+        if self._exhausted or len(self._requests) == REQUESTS:
             return False
-        return not self._requests or self._asked - next(iter(self._requests.values())).number < LOOKAHEAD
+        return not self._requests or self._asked - self._requests[0].number < LOOKAHEAD
 
     def _count(self, piece: Piece) -> None:
         self._asked += 1
         self._asked_to = piece.offset + piece.length
 
-    def _request(self, piece: Piece) -> None:
-        slot = next(number for number in range(len(self._slots)) if number not in self._requests)
-        view = self._slots[slot][: piece.length]
-        self._requests[slot] = _Request(piece, view, nbd.Buffer.from_buffer(view), self._asked)
+    def _request(self, piece: Piece) -> bool:
+        """Ask for a piece; False where too much is in flight already, or every buffer is held."""
+        if self._requests and self._flying + piece.length > self._bytes_in_flight:
+            return False
+        slot = self._slot(piece.length)
+        if slot is None:
+            return False
+        request = _Request(piece, slot, nbd.Buffer.from_buffer(slot.memory[: piece.length]), self._asked)
+        self._requests.append(request)
+        self._flying += piece.length
         self._count(piece)
         try:
-            self._start(slot)
+            self._start(request)
         except ExportError as error:
-            self._mend(self._requests[slot], error)
+            self._mend(request, error)
+        return True
 
-    def _start(self, slot: int) -> None:
-        request = self._requests[slot]
-        self._cookies[self._open().start_read(request.buffer, request.piece.offset)] = slot
+    def _slot(self, length: int) -> Slot | None:
+        while True:
+            if length <= SMALL_READ and self._small:
+                return self._small.popleft()
+            if self._large:
+                return self._large.popleft()
+            try:
+                self._take_back(self._given_back.get_nowait())
+            except Empty:
+                return None
+
+    def _take_back(self, slot: Slot) -> None:
+        (self._small if len(slot.memory) == SMALL_READ else self._large).append(slot)
+
+    def _wait_for_a_slot(self) -> None:
+        while True:
+            try:
+                self._take_back(self._given_back.get(timeout=_NAP_SECONDS))
+            except Empty:
+                self._idle()
+            else:
+                return
+
+    def _start(self, request: _Request) -> None:
+        self._cookies[self._open().start_read(request.buffer, request.piece.offset)] = request
 
     def _next_arrived(self) -> Block:
         while True:
             # A connection that breaks is blamed on the oldest request, so that the attempts are bounded.
-            blamed = next(iter(self._requests.values()))
+            blamed = self._requests[0]
             try:
                 cookie = self._open().wait_completed()
-                slot = self._cookies[cookie]
-                blamed = self._requests[slot]
+                blamed = self._cookies[cookie]
                 self._open().retire(cookie)
             except ExportError as error:
                 self._mend(blamed, error)
             else:
                 del self._cookies[cookie]
+                self._requests.remove(blamed)
                 piece = blamed.piece
+                self._flying -= piece.length
                 self._handed_out = piece.offset
-                del self._requests[slot]
-                return Block(piece.offset, piece.length, None if blamed.buffer.is_zero() else blamed.view)
+                return Block(piece.offset, piece.length, None if blamed.buffer.is_zero() else blamed.data, blamed.slot)
 
     def _ask_status(self, offset: int, length: int) -> list[int]:
         failures = 0
@@ -230,8 +304,8 @@ class Reader:
                 means="nothing was written",
             )
         self._cookies.clear()
-        for slot in self._requests:
-            self._start(slot)
+        for request in self._requests:
+            self._start(request)
 
     def _close(self) -> None:
         if self._connection is not None:

@@ -1,0 +1,190 @@
+"""The hand that writes: a thread of its own, so that the source is read on while the volume takes its time.
+
+It alone touches the volume, and does what it is told in the order in which it is told. So when a checkpoint is done,
+everything that was handed over before it is written, flushed, accounted for, and read back where that is wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Final, Self
+
+from xms.engine.account import Account
+from xms.engine.read_back import Expectations
+from xms.engine.reader import Block, Slot
+from xms.engine.writer import ZEROES, Volume
+from xms.errors import Interrupted, WriteFailed
+
+BYTES_BEHIND: Final = 16 << 20
+"""What may be read and not written yet."""
+
+BLOCKS_BEHIND: Final = 256
+"""The same in blocks: zeroes have no bytes to bound them."""
+
+STALL_SECONDS: Final = 60.0
+"""A volume that has not taken one block for so long is given up. The thread is waited for all the same: a write that
+the kernel still holds must not meet the next holder of the volume."""
+
+_NAP_SECONDS: Final = 0.05
+
+
+class WriteBehind:
+    """Writes blocks to a volume behind the reader's back.
+
+    Args:
+        volume: it is touched by this object's thread alone.
+        account: of the plan.
+        give_back: told of each block's slot when the block is on the volume, or will never be.
+        skip_zeroes: the volume holds zeroes wherever it was not written.
+        verify: at each checkpoint read back what was written since the last one.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        account: Account,
+        give_back: Callable[[Slot], None],
+        *,
+        skip_zeroes: bool,
+        verify: bool,
+    ) -> None:
+        self._volume = volume
+        self._account = account
+        self._give_back = give_back
+        self._skip_zeroes = skip_zeroes
+        self._expectations = Expectations() if verify else None
+        self._orders: SimpleQueue[Block | int | None] = SimpleQueue()
+        self._failure: BaseException | None = None
+        self._abandoned = False
+        self._ordered = self._done = 0
+        self._done_at = time.monotonic()
+        self.bytes_written = 0
+        """of the plan, by this attempt; zeroes that need not be written included"""
+        self._idle = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._abandoned = error is not None
+        self._orders.put(None)
+        self._thread.join()
+
+    @property
+    def watermark(self) -> int:
+        """Byte offset: all of the plan below it is flushed, accounted for, and verified where that is wanted."""
+        return self._account.settled_to
+
+    @property
+    def verifies(self) -> bool:
+        """What is settled was read back."""
+        return self._expectations is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Something that was handed over is not done yet."""
+        return self._done < self._ordered
+
+    def write(self, block: Block, idle: Callable[[], None]) -> None:
+        """Have a block written. Waits where too many blocks are waiting, with a call of `idle` now and then.
+
+        Raises:
+            XmsError: what an earlier order failed with.
+        """
+        while self._ordered - self._done >= BLOCKS_BEHIND:
+            time.sleep(_NAP_SECONDS)
+            self.raise_failure()
+            idle()
+        self._order(block)
+
+    def checkpoint(self, finished_to: int) -> None:
+        """Have everything that was handed over flushed, and the plan below the byte offset `finished_to` settled."""
+        self._order(finished_to)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what was handed over, but no longer than `seconds`; whether something is still to be done."""
+        if self._idle.wait(seconds) and self.is_busy:
+            # It was set for an earlier order, just when this one came.
+            self._idle.clear()
+        return self.is_busy
+
+    def raise_failure(self) -> None:
+        """Tell what an earlier order failed with; nothing was written after it.
+
+        Raises:
+            LeaseLost, WriteFailed, VerificationFailed: as the volume and the account say.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self.is_busy and time.monotonic() - self._done_at > STALL_SECONDS:
+            raise WriteFailed(
+                "the volume takes no more bytes",
+                because=f"it has not done one write or flush within {STALL_SECONDS:.0f} s",
+                means="what was flushed before counts, nothing else",
+                do="look at the storage behind the volume",
+            )
+
+    def _order(self, order: Block | int) -> None:
+        if not self.is_busy:
+            self._done_at = time.monotonic()
+        self._ordered += 1
+        self._idle.clear()
+        self._orders.put(order)
+
+    def _work(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                if not self._is_stopped():
+                    self._carry_out(order)
+            except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits for it
+                self._failure = failure
+            finally:
+                if isinstance(order, Block) and order.slot is not None:
+                    self._give_back(order.slot)
+                self._done += 1
+                self._done_at = time.monotonic()
+                if not self.is_busy:
+                    self._idle.set()
+
+    def _is_stopped(self) -> bool:
+        return self._abandoned or self._failure is not None
+
+    def _carry_out(self, order: Block | int) -> None:
+        if isinstance(order, Block):
+            self._write(order)
+            return
+        for offset, length in self._volume.flush():
+            self._account.add(offset, length)
+        if self._expectations:
+            with self._volume.reading_back() as read:
+                self._expectations.meet(read, self._see_still_wanted)
+        self._account.settle(order)
+
+    def _write(self, block: Block) -> None:
+        if block.data is not None:
+            self._volume.write(block.offset, block.data)
+        elif self._skip_zeroes:
+            self._account.add(block.offset, block.length)
+        else:
+            self._volume.write_zeroes(block.offset, block.length)
+        if self._expectations:
+            self._expectations.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
+        self.bytes_written += block.length
+
+    def _see_still_wanted(self) -> None:
+        """Between two pieces that are read back, which may be gigabytes: shows that it moves, and ends it early.
+
+        Raises:
+            Interrupted: whoever waits for it has gone.
+        """
+        self._done_at = time.monotonic()
+        if self._abandoned:
+            raise Interrupted("the copy was given up while it was verified")
