@@ -83,10 +83,10 @@ def section_of_page() -> str:
 
 
 def write_page(path: Path) -> None:
-    """Put the results of a file into the page.
+    """Put the results of a file of bench/results into the page.
 
     Raises:
-        CannotMeasure: the file is not one of the results' directory, which is what the page names.
+        CannotMeasure: there is no such file.
     """
     if not path.is_file():
         raise CannotMeasure(f"there is no file of results at {path}")
