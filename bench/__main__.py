@@ -108,7 +108,7 @@ def why_partial(rounds: int, only: list[str], *, quick: bool) -> list[str]:
     if quick:
         reasons.append("tiny disks")
     if rounds < ROUNDS:
-        reasons.append(f"{rounds} rounds instead of {ROUNDS}")
+        reasons.append(f"rounds: {rounds} instead of {ROUNDS}")
     if only:
         reasons.append(f"only {', '.join(only)}")
     return reasons

@@ -22,12 +22,11 @@ Run = Callable[[int], Cost]
 
 @dataclass(frozen=True)
 class Pair:
-    """A row of the result: the wall time of one run is divided by that of another run of the same round."""
+    """A row of the result: the wall time of the run `ours` is divided by that of `peer` in the same round."""
 
     name: str
+    ours: str
     peer: str
-    numerator: str
-    denominator: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _against_peers(kind: str, make: Callable[[], Disk], directory: Path, delay: 
             for who, contestant in contestants.items()
         }
 
-    return Case(name, target, prepare, tuple(Pair(name, peer, OURS, peer) for peer in peers))
+    return Case(name, target, prepare, tuple(Pair(name, OURS, peer) for peer in peers))
 
 
 def copy_once(
@@ -156,5 +155,5 @@ def _ladder(name: str, target: str, rungs: Sequence[str], prepare: Callable[[], 
     def ready() -> Mapping[str, Run]:
         return {f"{name}-{rung}": run for rung, run in prepare().items()}
 
-    pairs = tuple(Pair(rung, smaller, rung, smaller) for smaller, rung in zip([names[0], *names], names, strict=False))
+    pairs = tuple(Pair(rung, rung, smaller) for smaller, rung in zip([names[0], *names], names, strict=False))
     return Case(name, target, ready, pairs)

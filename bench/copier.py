@@ -7,7 +7,6 @@ it is ready, and is measured from the order to its answer.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import Any, Final, Literal
 import nbd
 from pydantic import BaseModel
 
-from bench.cost import Cost
+from bench.cost import Cost, cost_of_calls
 from bench.errors import CannotMeasure
 from xms.change_map import ByteRanges
 from xms.engine.copy import copy_ranges
@@ -167,34 +166,13 @@ def _collect(told: list[int], _context: str, _offset: int, entries: list[int], _
     return 0
 
 
-def most_resident_bytes() -> int:
-    """The most memory that this program had resident.
-
-    Not `ru_maxrss`: that is passed on through fork and exec, so it would be the larger one of this and the parent's.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise CannotMeasure("/proc/self/status has no VmHWM")
-
-
 def main() -> None:
     """Say that the imports are done, take one order, answer with its cost."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     order = Order.model_validate_json(sys.stdin.readline())
     copy = by_engine if order.by == "engine" else by_serial_loop
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    for _ in range(order.repetitions):
-        copy(order)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cost = Cost(
-        wall=0.0,
-        user=(after.ru_utime - before.ru_utime) / order.repetitions,
-        system=(after.ru_stime - before.ru_stime) / order.repetitions,
-        memory=most_resident_bytes(),
-    )
-    sys.stdout.write(cost.model_dump_json() + "\n")
+    sys.stdout.write(cost_of_calls(lambda: copy(order), order.repetitions).model_dump_json() + "\n")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,6 +50,33 @@ def cost_of(*commands: Sequence[str | Path]) -> Cost:
         user += used[0]
         system += used[1]
     return Cost(wall=time.monotonic() - started, user=user, system=system)
+
+
+def cost_of_calls(call: Callable[[], object], repetitions: int) -> Cost:
+    """Call something in this process, and measure what one call takes."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.monotonic()
+    for _ in range(repetitions):
+        call()
+    wall = time.monotonic() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return Cost(
+        wall=wall / repetitions,
+        user=(after.ru_utime - before.ru_utime) / repetitions,
+        system=(after.ru_stime - before.ru_stime) / repetitions,
+        memory=most_resident_bytes(),
+    )
+
+
+def most_resident_bytes() -> int:
+    """The most memory that this program had resident.
+
+    Not `ru_maxrss`: that is passed on through fork and exec, so it would be the larger one of this and the parent's.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise CannotMeasure("/proc/self/status has no VmHWM")
 
 
 def cpu_at_the_end_of(process: subprocess.Popen[bytes]) -> float:

@@ -1,4 +1,7 @@
-"""The disks that are copied: sparse files, made once, with the same bytes every time."""
+"""The disks that are copied: sparse files, made once, with the same bytes every time.
+
+They are found again by their names alone. When what is written here changes, the old ones have to be removed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +27,9 @@ NEIGHBOUR: Final = b"\xcc"
 """What a replica holds beside it, and the source does not: it must stay."""
 
 NEIGHBOUR_BYTES: Final = 4 * KIB
+
+NEIGHBOUR_OF: Final = 8
+"""One in so many changed blocks has such a neighbour. More of them would take longer to make than the copy takes."""
 
 ZEROED_OF: Final = 50
 """One in so many changed blocks was zeroed."""
@@ -75,7 +82,9 @@ def incremental_disk(directory: Path, size: int, blocks: int, block: int = 64 * 
     chance = random.Random(7)  # noqa: S311 - repeatable, not secret
     numbers = sorted(chance.sample(range(size // block), blocks))
     plan = ByteRanges((number * block, block) for number in numbers)
-    beside = ByteRanges((end, NEIGHBOUR_BYTES) for end in map(sum, plan)).below(size) - plan
+    beside = (
+        ByteRanges((end, NEIGHBOUR_BYTES) for end in map(sum, islice(plan, 0, None, NEIGHBOUR_OF))).below(size) - plan
+    )
     path = directory / f"incremental-{size}-{blocks}-{block}.img"
     _once(path, size, partial(_write_blocks, numbers=numbers, block=block))
     disk = Disk(path, size, plan, is_new=False, neighbours=beside)

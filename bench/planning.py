@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.copier import most_resident_bytes
-from bench.cost import Cost
+from bench.cost import Cost, cost_of_calls
 from bench.errors import CannotMeasure
 from bench.sizes import KIB, MIB
 from xms.change_map import ByteRanges
@@ -53,18 +50,7 @@ def plan(extents: int) -> None:
 def main(extents: int) -> None:
     """Print the cost of one planning."""
     repetitions = max(1, LEAST_EXTENTS // extents)
-    started = time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    for _ in range(repetitions):
-        plan(extents)
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cost = Cost(
-        wall=(time.monotonic() - started) / repetitions,
-        user=(after.ru_utime - before.ru_utime) / repetitions,
-        system=(after.ru_stime - before.ru_stime) / repetitions,
-        memory=most_resident_bytes(),
-    )
-    sys.stdout.write(cost.model_dump_json() + "\n")
+    sys.stdout.write(cost_of_calls(lambda: plan(extents), repetitions).model_dump_json() + "\n")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def order_of(names: Sequence[str], turn: int) -> list[str]:
 
 def row_of(pair: Pair, target: str, costs: Mapping[str, Sequence[Cost]]) -> Row:
     """The comparison of two runs over all rounds."""
-    ours, theirs = costs[pair.numerator], costs[pair.denominator]
+    ours, theirs = costs[pair.ours], costs[pair.peer]
     ratios = [mine.wall / other.wall for mine, other in zip(ours, theirs, strict=True)]
     return Row(
         name=pair.name,

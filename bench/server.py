@@ -74,7 +74,9 @@ def _serving(*words: str) -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            server.cpu = cpu_at_the_end_of(process)
+            # One that ended by itself is in no account any more; its client failed then, or it never had one.
+            if process.returncode is None:
+                server.cpu = cpu_at_the_end_of(process)
 
 
 def _wait_for(socket: Path, process: subprocess.Popen[bytes]) -> None:

@@ -54,7 +54,7 @@ def test_a_partial_run_and_what_could_not_be_measured_are_said_in_the_page(resul
     assert "- block target: not possible here: no such device" in whole.splitlines()
     assert "Not a run of the whole protocol" not in whole
     partly = result.model_copy(update={"partial": "; ".join(why_partial(1, ["full-*"], quick=True))})
-    expected = "**Not a run of the whole protocol: tiny disks; 1 rounds instead of 7; only full-*.**"
+    expected = "**Not a run of the whole protocol: tiny disks; rounds: 1 instead of 7; only full-*.**"
     assert expected in tables.section(Path("x.json"), partly).splitlines()
     assert why_partial(7, [], quick=False) == []
 
