@@ -38,7 +38,7 @@ def main(
     *,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each case is run; 7 unless quick.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="A case by its name, or several: 'full-*'. Repeatable.")
+        list[str] | None, typer.Option(help="The case of this name: full-0ms, 'full-*'. Repeatable.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny disks, two rounds: shows that it works.")] = False,
     directory: Annotated[Path, typer.Option(help="Where the disks are; they are kept for the next run.")] = DISKS,
@@ -79,7 +79,7 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result
         raise CannotMeasure(f"{directory} has {size(free)} of free space, {size(sizes.free_space)} may be needed")
     started = datetime.now(UTC)
     known = all_cases(directory, sizes)
-    chosen = [case for case in known if not only or any(fnmatch.fnmatch(case.name, pattern) for pattern in only)]
+    chosen = [case for case in known if not only or is_named(case, only)]
     if not chosen:
         raise CannotMeasure(f"there is no case of that name; there are {', '.join(case.name for case in known)}")
     machine = describe(directory)
@@ -87,19 +87,29 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result
     if any(case.target == "block" for case in chosen) and (reason := why_no_loop_device(directory)):
         notes.append(f"block target: not possible here: {reason}")
         chosen = [case for case in chosen if case.target != "block"]
+    rows: list[Row] = []
+    for case in chosen:
+        try:
+            runs = case.prepare()
+        except CannotMeasure as error:
+            # The others can still be measured: not every file system holds a sparse file of 10 TiB.
+            notes.append(f"{case.name}: not possible here: {error}")
+        else:
+            rows.extend(measure(case, runs, rounds, lambda line: screen.print(line, markup=False)))
     return Result(
         started=started,
         seconds=0.0,
         machine=machine,
         partial="; ".join(why_partial(rounds, only, quick=quick)),
         notes=notes,
-        rows=rows_of(chosen, rounds),
+        rows=rows,
     )
 
 
-def rows_of(cases: list[Case], rounds: int) -> list[Row]:
-    """Run the cases, telling each run on the standard error."""
-    return [row for case in cases for row in measure(case, rounds, lambda line: screen.print(line, markup=False))]
+def is_named(case: Case, patterns: list[str]) -> bool:
+    """Whether one of the patterns is the case's name, or that of a row of it."""
+    names = {case.name, *(pair.name for pair in case.pairs)}
+    return any(fnmatch.filter(names, pattern) for pattern in patterns)
 
 
 def why_partial(rounds: int, only: list[str], *, quick: bool) -> list[str]:

@@ -136,6 +136,7 @@ def _once(path: Path, size: int, write: Callable[[int, int], None]) -> None:
         try:
             file.truncate(size)
         except OSError as error:
+            unfinished.unlink()
             raise CannotMeasure(f"a sparse file of {size} bytes cannot be made in {path.parent}: {error}") from None
         write(file.fileno(), size)
         os.fsync(file.fileno())

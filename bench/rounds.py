@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.cases import Case, Pair
+from bench.cases import Case, Pair, Run
 from bench.cost import Cost
 from bench.errors import CannotMeasure, WrongCopy
 from bench.results import Row
@@ -13,19 +13,19 @@ from bench.results import Row
 Tell = Callable[[str], None]
 
 
-def measure(case: Case, rounds: int, tell: Tell) -> list[Row]:
+def measure(case: Case, runs: Mapping[str, Run], rounds: int, tell: Tell) -> list[Row]:
     """Run a case.
 
     Args:
-        case: what to run.
+        case: what to compare.
+        runs: as the case prepared them.
         rounds: how often.
         tell: takes a line after each run.
 
     Raises:
         WrongCopy: a copy is not what it has to be; the text names who made it.
-        CannotMeasure: a run failed, or cannot be tried here.
+        CannotMeasure: a run failed.
     """
-    runs = case.prepare()
     costs: dict[str, list[Cost]] = {who: [] for who in runs}
     for turn in range(rounds):
         for who in order_of(list(runs), turn):

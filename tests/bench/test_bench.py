@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.__main__ import run as measure_these
 from bench.cases import Pair, all_cases, copy_once
 from bench.checks import check
 from bench.contestants import PEERS, Errand, nbdcopy_extentlist, xms
@@ -19,7 +21,7 @@ from bench.cost import Cost
 from bench.disks import NEIGHBOUR, Disk, full_disk, incremental_disk, unallocated_disk
 from bench.errors import WrongCopy
 from bench.rounds import order_of, row_of
-from bench.sizes import KIB, MIB, PROTOCOL
+from bench.sizes import KIB, MIB, PROTOCOL, QUICK
 from bench.targets import fresh_target, why_no_loop_device
 from tests.docs.pages import ROOT
 from xms.change_map import ByteRanges
@@ -148,6 +150,17 @@ def test_a_copy_to_a_loop_device_is_checked_and_the_device_given_back(tmp_path: 
     assert str(tmp_path) not in attached
     with pytest.raises(WrongCopy, match="not the source's"):
         copy_once(lambda _errand: Cost(wall=1, user=0, system=0), changed, tmp_path, 0, is_block=True)
+
+
+def test_a_disk_that_the_file_system_cannot_hold_is_said_and_the_rest_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = replace(QUICK, disks={"huge": 1 << 62}, planned_extents=(10,))
+    monkeypatch.setattr("bench.__main__.QUICK", sizes)
+    result = measure_these(1, ["nothing-huge", "extents-10"], tmp_path, quick=True)
+    assert [row.name for row in result.rows] == ["extents-10"]
+    assert [note.partition(": a sparse file of")[0] for note in result.notes] == ["nothing: not possible here"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_case_that_there_is_not_is_refused(tmp_path: Path) -> None:
