@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` passes the tests; both install what is missing first.
-.PHONY: help setup demo test check lint clean
+.PHONY: help setup demo test check bench lint clean
 
 PYTHON := .venv/bin/python
 
@@ -7,6 +7,7 @@ help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
 	@echo 'make test    install what is missing, run every check and test (about 13 minutes on two cores)'
 	@echo 'make check   the fast part of it (under 2 minutes)'
+	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 25 minutes; see docs/benchmarks.md)'
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'
 
@@ -28,6 +29,10 @@ check: lint
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4
 	$(PYTHON) -m pytest -q -m slow
+
+# Nothing else should run meanwhile. Options: make bench BENCH='--only full-0ms --rounds 3'
+bench: setup
+	@$(PYTHON) -m bench $(BENCH)
 
 clean:
 	rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

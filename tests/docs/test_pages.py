@@ -23,7 +23,9 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_path_that_is_named_exists(page: Path) -> None:
-    for path in re.findall(r"`((?:workflows|activities|cli|xms|lab|tests|docs|scripts)/[\w./-]*)`", page.read_text()):
+    for path in re.findall(
+        r"`((?:workflows|activities|cli|xms|lab|bench|tests|docs|scripts)/[\w./-]*)`", page.read_text()
+    ):
         assert (ROOT / path).exists(), path
 
 

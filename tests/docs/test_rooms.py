@@ -16,17 +16,22 @@ AGREED: Final = "workflows.names"
 """The names that workflows, workers and clients have to agree on."""
 
 WALLS: Final = (
-    ("xms", ("xms/client",), ("temporalio", "activities", "workflows", "cli", "lab")),
-    ("xms/client", (), ("activities", "cli", "lab")),
+    ("xms", ("xms/client",), ("temporalio", "activities", "workflows", "cli", "lab", "bench")),
+    ("xms/client", (), ("activities", "cli", "lab", "bench")),
     ("xms/engine", (), ("xms.openstack", "xms.vsphere", "xms.conversion", "xms.transport")),
     ("xms/vsphere", (), ("xms.openstack", "xms.conversion", "openstack")),
     ("xms/transport", (), ("xms.openstack", "xms.conversion", "openstack")),
     ("xms/openstack", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
     ("xms/conversion", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
-    ("workflows", (), ("pyVmomi", "openstack", "nbd", "subprocess", "time", "os", "cli", "lab")),
-    ("activities", (), ("workflows", "cli", "lab")),
-    ("cli", ("cli/lab.py",), ("xms.vsphere", "xms.openstack", "xms.transport", "xms.config", "activities", "lab")),
-    ("worker.py", (), ("lab", "cli")),
+    ("workflows", (), ("pyVmomi", "openstack", "nbd", "subprocess", "time", "os", "cli", "lab", "bench")),
+    ("activities", (), ("workflows", "cli", "lab", "bench")),
+    (
+        "cli",
+        ("cli/lab.py",),
+        ("xms.vsphere", "xms.openstack", "xms.transport", "xms.config", "activities", "lab", "bench"),
+    ),
+    ("worker.py", (), ("lab", "cli", "bench")),
+    ("bench", (), ("temporalio", "activities", "workflows", "cli", "lab")),
 )
 
 

@@ -1,0 +1,140 @@
+"""The command: `make bench`, or `python -m bench`."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from bench.cases import Case, all_cases
+from bench.errors import CannotMeasure, WrongCopy
+from bench.machine import describe
+from bench.results import DIRECTORY, Result, Row
+from bench.rounds import measure
+from bench.sizes import PROTOCOL, QUICK
+from bench.tables import terminal_table, write_page
+from bench.targets import why_no_loop_device
+from xms.quantities import size
+
+ROUNDS: Final = 7
+QUICK_ROUNDS: Final = 2
+DISKS: Final = Path(__file__).parents[1] / ".cache" / "bench"
+
+TABLE_WIDTH: Final = 160
+"""where no terminal has a width of its own"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+screen = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def main(
+    *,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each case is run; 7 unless quick.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="The case of this name: full-0ms, 'full-*'. Repeatable.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny disks, two rounds: shows that it works.")] = False,
+    directory: Annotated[Path, typer.Option(help="Where the disks are; they are kept for the next run.")] = DISKS,
+    output: Annotated[Path | None, typer.Option(help="The file of results, instead of one in bench/results.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="Measure nothing; put results into docs/benchmarks.md.")] = False,
+    results: Annotated[Path | None, typer.Option(help="With --page: of this file, instead of the newest.")] = None,
+) -> None:
+    """Measure the block engine beside other programs, print a table, and write it to bench/results."""
+    try:
+        if page:
+            write_page(results or newest())
+            return
+        started = time.monotonic()
+        result = run(rounds or (QUICK_ROUNDS if quick else ROUNDS), only or [], directory, quick=quick)
+        path = result.model_copy(update={"seconds": time.monotonic() - started}).save(output)
+    except (CannotMeasure, WrongCopy) as error:
+        screen.print(f"{type(error).__name__}: {error}", style="bold red", markup=False)
+        raise typer.Exit(1) from None
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = TABLE_WIDTH
+    out.print(terminal_table(result))
+    for line in [*result.notes, result.partial and f"not a run of the whole protocol: {result.partial}", str(path)]:
+        if line:
+            out.print(line, markup=False, soft_wrap=True)
+
+
+def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result:
+    """Measure what was asked for.
+
+    Raises:
+        CannotMeasure: something is missing, or a program failed.
+        WrongCopy: a copy was wrong; nothing is reported then.
+    """
+    sizes = QUICK if quick else PROTOCOL
+    directory.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(directory).free) < sizes.free_space:
+        raise CannotMeasure(f"{directory} has {size(free)} of free space, {size(sizes.free_space)} may be needed")
+    started = datetime.now(UTC)
+    known = all_cases(directory, sizes)
+    chosen = [case for case in known if not only or is_named(case, only)]
+    if not chosen:
+        raise CannotMeasure(f"there is no case of that name; there are {', '.join(case.name for case in known)}")
+    machine = describe(directory)
+    notes = []
+    if any(case.target == "block" for case in chosen) and (reason := why_no_loop_device(directory)):
+        notes.append(f"block target: not possible here: {reason}")
+        chosen = [case for case in chosen if case.target != "block"]
+    rows: list[Row] = []
+    for case in chosen:
+        try:
+            runs = case.prepare()
+        except CannotMeasure as error:
+            # The others can still be measured: not every file system holds a sparse file of 10 TiB.
+            notes.append(f"{case.name}: not possible here: {error}")
+        else:
+            rows.extend(measure(case, runs, rounds, lambda line: screen.print(line, markup=False)))
+    return Result(
+        started=started,
+        seconds=0.0,
+        machine=machine,
+        partial="; ".join(why_partial(rounds, only, quick=quick)),
+        notes=notes,
+        rows=rows,
+    )
+
+
+def is_named(case: Case, patterns: list[str]) -> bool:
+    """Whether one of the patterns is the case's name, or that of a row of it."""
+    names = {case.name, *(pair.name for pair in case.pairs)}
+    return any(fnmatch.filter(names, pattern) for pattern in patterns)
+
+
+def why_partial(rounds: int, only: list[str], *, quick: bool) -> list[str]:
+    """What makes a run less than the protocol."""
+    reasons = []
+    if quick:
+        reasons.append("tiny disks")
+    if rounds < ROUNDS:
+        reasons.append(f"rounds: {rounds} instead of {ROUNDS}")
+    if only:
+        reasons.append(f"only {', '.join(only)}")
+    return reasons
+
+
+def newest() -> Path:
+    """The newest file of results.
+
+    Raises:
+        CannotMeasure: there is none.
+    """
+    files = sorted(DIRECTORY.glob("*.json"))
+    if not files:
+        raise CannotMeasure(f"there are no results in {DIRECTORY}")
+    return files[-1]
+
+
+if __name__ == "__main__":
+    app()
