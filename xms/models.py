@@ -239,6 +239,10 @@ class DiskProgress(Model):
     worker: str = ""
     to_compare: int = Field(default=0, description="bytes of the replica that are compared with the snapshot")
     compared: int = Field(default=0, description="bytes of them that are done")
+    compared_to: int = Field(default=0, description="byte offset: all that is to be compared below it is")
+    differing: str = Field(
+        default="", description="what differed so far, as xms.change_map.ByteRanges.encode gives it, or more than that"
+    )
 
 
 class Attempt(Model):
