@@ -118,7 +118,7 @@ def summary(found: Verification) -> str:
     differing = sum(disk.differing_bytes for disk in found.disks)
     snapshots = f"{found.snapshots} snapshot{'s' * (found.snapshots != 1)}"
     outcome = f"{quantities.size(differing)} differed" if differing else "all of it is equal"
-    if not found.ended_because:
+    if compared >= capacity and not found.ended_because:
         return f"{quantities.size(capacity)} compared over {snapshots}: {outcome}"
-    of_all = f"{quantities.size(compared)} of {quantities.size(capacity)} compared over {snapshots}"
-    return f"incomplete, {found.ended_because}; {of_all}: {outcome}"
+    of_all = f"{quantities.size(compared)} of {quantities.size(capacity)} compared over {snapshots}: {outcome}"
+    return f"incomplete, {found.ended_because}; {of_all}" if found.ended_because else f"{of_all} so far"
