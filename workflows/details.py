@@ -112,11 +112,9 @@ def _trouble(state: JobState) -> str:
 def _verification(found: Verification | None) -> str:
     if found is None:
         return ""
-    lines = [
-        f"**Verification**, asked for by {found.asked_by or 'somebody'} {_time(found.asked_at)}: "
-        f"{'' if found.ended_at else 'running, '}{verification.summary(found)}",
-        "",
-    ]
+    asked = f"asked for by {found.asked_by or 'somebody'} {_time(found.asked_at)}"
+    running = "" if found.ended_at else "running, "
+    lines = [f"**Verification**, {asked}: {running}{verification.summary(found)}", ""]
     spoiled = [disk for disk in found.disks if disk.differing]
     lines += [
         f"- **{disk.label}** differed in {differences.told(ByteRanges.decode(disk.differing))}"
