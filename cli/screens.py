@@ -110,12 +110,15 @@ def what_is_next(status: JobStatus, now: datetime) -> Text:
     progress = sync_progress(status)
     if status.phase is Phase.FAILED and status.trouble:
         return Text(f"needs you: {status.trouble.what}", style=TROUBLE_STYLE)
-    if compared := comparing.compared(status):
+    compared = comparing.compared(status)
+    if compared and status.sync:
         return Text(compared.words)
     if progress:
         return Text(progress_words(progress))
     if status.trouble and status.phase is Phase.READY:
         return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
+    if compared:
+        return Text(compared.words)
     if status.next_sync_at:
         return Text(_until(status, now))
     return Text(status.doing or ABSENT)

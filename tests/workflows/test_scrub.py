@@ -173,6 +173,11 @@ async def test_storage_that_spoils_a_block_again_and_again_is_not_written_to_for
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
         await job.tells("rolled back")
         assert "power_off" not in world.calls
+        failed = (await job.status()).cutover
+        assert failed is not None
+        assert failed.trouble is not None
+        assert failed.trouble.kind == "ReplicaDiffers"
+        assert "the storage behind volume volume-2000" in failed.trouble.do
         await job.reaches(Phase.READY)
         world.rots.clear()
         await sync(job)
