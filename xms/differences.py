@@ -13,7 +13,7 @@ from typing import Final
 from xms import quantities
 from xms.change_map import ByteRanges
 from xms.errors import ReplicaDiffers
-from xms.job import JobState
+from xms.job import JobState, shortened
 from xms.models import Disk, Trouble
 
 SYNCS_BEFORE_A_REST: Final = 3
@@ -72,11 +72,11 @@ def trouble(state: JobState) -> Trouble | None:
     spoiled = [disk for disk in state.disks if disk.differed_bytes]
     if not spoiled:
         return None
-    volumes = ", ".join(disk.volume_id or disk.label for disk in spoiled)
+    volumes = shortened(", ".join(disk.volume_id or disk.label for disk in spoiled))
     again = [disk for disk in spoiled if rests(disk)]
     return ReplicaDiffers(
         f"the replica of {state.vm_name or state.job_id} was not what its snapshot is",
-        because="; ".join(f"{disk.label}: {told(ByteRanges.decode(disk.differed))}" for disk in spoiled),
+        because=shortened("; ".join(f"{disk.label}: {told(ByteRanges.decode(disk.differed))}" for disk in spoiled)),
         means="it is copied again and then compared again; a cutover does that first",
         do=f"look at the storage behind volume {volumes}: it differed in {max(disk.differed_syncs for disk in again)} "
         "syncs in a row, so it is not copied again at once any more"

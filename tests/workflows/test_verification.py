@@ -136,6 +136,22 @@ async def test_a_verification_goes_on_after_a_sync_that_failed(client: Client) -
         await job.handle.terminate()
 
 
+async def test_a_worker_that_dies_after_a_comparison_has_it_made_again_and_nothing_is_counted_twice(
+    client: Client,
+) -> None:
+    world = World(disks=1)
+    async with a_job(client, world, cached=0) as job:
+        await job.reaches(Phase.READY)
+        world.corrupt(KEY, 7)
+        world.die_after.add("stream_disk")
+        await verify(job)
+        _, report = await ended(job)
+        assert len(world.compares) >= 2
+        assert (report.snapshots, report.disks[0].compared, report.disks[0].differing_bytes) == (1, WHOLE, BLOCK)
+        await until(world.replica_equals_source)
+        await job.handle.terminate()
+
+
 async def test_a_failure_that_needs_a_person_interrupts_a_verification_until_the_retry(client: Client) -> None:
     world = World(disks=1)
     async with a_job(client, world) as job:
