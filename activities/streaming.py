@@ -10,7 +10,7 @@ from temporalio import activity
 from activities.execution import activity_pulse
 from xms.change_map import ByteRanges
 from xms.config import Config
-from xms.engine.compare import Comparison, compare_ranges
+from xms.engine.compare import NOT_COMPARED, Comparison, compare_ranges
 from xms.engine.copy import CopyResult, copy_ranges
 from xms.engine.throttle import Throttle
 from xms.errors import SnapshotLost, XmsError
@@ -43,8 +43,11 @@ class StreamingActivities:
             progress = pulse.progress
             remaining = ranges.from_offset(progress.flushed_to)
             if order.verify or remaining == ranges:
+                # What was flushed is verified, and what was found to differ is known: both count.
                 lost.progress = progress
                 raise
+            to_compare = ByteRanges.decode(order.compare)
+            differing = ByteRanges.decode(progress.differing) & to_compare
             return StreamResult(
                 disk_key=order.disk.key,
                 bytes_read=progress.bytes_read,
@@ -52,6 +55,9 @@ class StreamingActivities:
                 remaining=remaining.encode(),
                 remaining_bytes=remaining.total,
                 cut_short=lost.what,
+                compared=to_compare.below(progress.compared_to).encode(),
+                differing=differing.encode(),
+                differing_bytes=differing.total,
             )
         except XmsError as error:
             # Where this was the last try, what is flushed still counts: see Sync in workflows/sync.py.
@@ -76,7 +82,7 @@ class StreamingActivities:
         self, order: StreamDisk, ranges: ByteRanges, fresh: DiskProgress, pulse: StreamPulse
     ) -> tuple[CopyResult, Comparison]:
         worker = self.config.worker
-        start_at = pulse.progress.flushed_to
+        earlier = pulse.progress
         with (
             # The export first: VDDK may take longer to open a disk than a lease lasts.
             open_export(
@@ -110,15 +116,16 @@ class StreamingActivities:
             }
             copied = copy_ranges(
                 ranges=ranges,
-                start_at=start_at,
+                start_at=earlier.flushed_to,
                 skip_zeroes=order.skip_zeroes,
-                report=fresh,
+                # What an earlier attempt found to differ travels along, or a second death would have it forgotten.
+                report=fresh.model_copy(update={"compared_to": earlier.compared_to, "differing": earlier.differing}),
                 verify=order.verify,
                 **shared,
             )
             to_compare = ByteRanges.decode(order.compare)
             if not to_compare or copied.cut_short:
-                return copied, Comparison(ByteRanges(), ByteRanges(), 0.0)
+                return copied, NOT_COMPARED
             return copied, compare_ranges(ranges=to_compare, report=pulse.progress, **shared)
 
 

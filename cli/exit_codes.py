@@ -25,6 +25,8 @@ class ExitCode(IntEnum):
     """The source, the target or the job itself failed."""
     TIMED_OUT = 6
     """What was waited for did not come in the given time."""
+    DIFFERS = 7
+    """A verification found the replica to be something else than its source."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
@@ -42,5 +44,7 @@ def exit_code_of(error: XmsError) -> ExitCode:
             return ExitCode.UNREACHABLE
         case errors.WaitedTooLong():
             return ExitCode.TIMED_OUT
+        case errors.ReplicaDiffers():
+            return ExitCode.DIFFERS
         case _:
             return ExitCode.FAILED

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cli import comparing
 from xms.models import JobStatus
 
 
@@ -57,6 +58,7 @@ def as_json(status: JobStatus, now: datetime) -> dict[str, Any]:
     for disk in shown["disks"]:
         # Of use to the planner alone, and long.
         disk["baseline"].pop("unseeded", None)
+    comparing.readable(shown)
     lag = status.lag_seconds(now)
     progress = sync_progress(status)
     shown["lag_seconds"] = None if lag is None else round(lag, 1)

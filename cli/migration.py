@@ -46,6 +46,14 @@ def submit(  # noqa: PLR0913 - the command's options
     max_snapshot_age: Annotated[
         str, typer.Option(metavar="TIME", help="A sync's snapshot is given up after this time; the next goes on.")
     ] = "60m",
+    verify_syncs: Annotated[
+        bool,
+        typer.Option("--verify-syncs", help="Read back what every sync wrote, and compare; the last delta always is."),
+    ] = False,
+    scrub: Annotated[
+        str,
+        typer.Option(metavar="PERCENT", help="Share of each disk that every sync compares with its snapshot, in turn."),
+    ] = "0%",
     output: OutputOption = "table",
 ) -> None:
     """Check a warm migration on both sides, and start its full sync."""
@@ -70,6 +78,8 @@ def submit(  # noqa: PLR0913 - the command's options
         network_map=parsing.parse_network_map(network_map or []),
         cadence_seconds=parsing.parse_cadence(sync_cadence),
         max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),
+        verify_syncs=verify_syncs,
+        scrub_percent=parsing.parse_percent(scrub, "--scrub"),
         requested_by=who(),
     )
     checked = ask(lambda migrations: migrations.check(spec), f"checking {spec.vm} on {spec.source} and the target")

@@ -13,6 +13,7 @@ SHORTEST_CADENCE: Final = 60
 LONGEST_CADENCE: Final = 366 * 86_400
 
 _DURATION: Final = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
+_PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%?")
 
 
 def parse_duration(text: str, option: str) -> int:
@@ -54,6 +55,19 @@ def parse_cadence(text: str, option: str = "--sync-cadence") -> int | None:
     if seconds > LONGEST_CADENCE:
         raise BadInput(f"{option} '{text}' is too long", because=allowed)
     return seconds
+
+
+def parse_percent(text: str, option: str) -> float:
+    """The share of '1%', '0.5 %' or '20', from 0 to 100.
+
+    Raises:
+        BadInput: it is none.
+    """
+    match = _PERCENT.fullmatch(text.strip())
+    share = float(match[1]) if match else -1.0
+    if not 0 <= share <= 100:  # noqa: PLR2004 - percent
+        raise BadInput(f"{option} '{text}' is no share", because="allowed: 0% to 100%, for example 1% or 0.5%")
+    return share
 
 
 def parse_network_map(texts: Sequence[str], option: str = "--network-map") -> tuple[NetworkMapping, ...]:

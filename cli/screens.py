@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cli import comparing
 from cli.figures import Progress, disk_progress, sync_progress
 from xms import quantities
 from xms.models import Cutover, Disk, JobStatus, Nic, Phase, Trouble
@@ -109,10 +110,15 @@ def what_is_next(status: JobStatus, now: datetime) -> Text:
     progress = sync_progress(status)
     if status.phase is Phase.FAILED and status.trouble:
         return Text(f"needs you: {status.trouble.what}", style=TROUBLE_STYLE)
+    compared = comparing.compared(status)
+    if compared and status.sync:
+        return Text(compared.words)
     if progress:
         return Text(progress_words(progress))
     if status.trouble and status.phase is Phase.READY:
         return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
+    if compared:
+        return Text(compared.words)
     if status.next_sync_at:
         return Text(_until(status, now))
     return Text(status.doing or ABSENT)
@@ -137,6 +143,8 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     """What moves: the phase, the metrics, the sync's bars, the cutover's steps, trouble. It fits 24 lines."""
     parts: list[RenderableType] = [heading(status, now, width), Text("")]
     parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
+    if status.verification and comparing.is_running(status):
+        parts += [_facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
         parts += [Text(""), *cutover(status.cutover, status.phase)]
     if status.trouble:
@@ -157,6 +165,9 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.nics:
         yield Text("")
         yield _facts([("NIC", Text(_nic(nic))) for nic in status.nics])
+    if status.verification:
+        yield Text("")
+        yield _facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
         yield from cutover(status.cutover, status.phase)
@@ -222,6 +233,8 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
             yield from _progress_lines(label.ljust(wide), disk_progress(status, key))
         if len(parts) != 1:
             yield from _progress_lines(ALL_DISKS.ljust(wide), progress)
+    if compared := comparing.compared(status):
+        yield Padding(Text(compared.words), (0, 0, 0, 4), expand=False)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
         yield _facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from cli import screens
+from cli import comparing, screens
 from cli.figures import as_json, sync_progress
 from cli.output import Output, console, print_json_line
 from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
@@ -60,6 +60,20 @@ def cutover_ends(ordered_before: datetime | None) -> Until:
     return Until("the cutover's end", reached)
 
 
+def verification_ends(asked_before: datetime | None) -> Until:
+    """The end of a verification that was just asked for.
+
+    Args:
+        asked_before: time of the verification that the job's record held before.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        found = status.verification
+        return found is not None and found.asked_at != asked_before and found.ended_at is not None
+
+    return Until("the verification's end", reached)
+
+
 class Screen(Protocol):
     """Where a job's states are shown as they come."""
 
@@ -98,15 +112,17 @@ class Lines:
     def show(self, status: JobStatus, silence: str) -> None:
         """Write a line where there is something new to say."""
         progress = sync_progress(status)
+        compared = comparing.compared(status)
         trouble = status.trouble.what if status.trouble else ""
         state = (status.phase, status.paused, status.doing, trouble, silence)
-        if state == self.last and not (progress and time.monotonic() - self.written_at >= QUIET_SECONDS):
+        if state == self.last and not ((progress or compared) and time.monotonic() - self.written_at >= QUIET_SECONDS):
             return
         self.last, self.written_at = state, time.monotonic()
         now = datetime.now(UTC)
         words = [screens.phase_text(status).plain]
         words += [status.doing] if status.doing else []
         words += [screens.progress_words(progress)] if progress else []
+        words += [compared.words] if compared else []
         words += [f"lag {screens.lag(status, now)}"]
         words += [f"trouble: {trouble}"] if trouble else []
         words += [f"no news: {silence}"] if silence else []

@@ -17,6 +17,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, RetryState, T
 from workflows.calls import explain, last_progress, to_the_end, unless
 from workflows.itinerary import CutoverFailed
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.change_map import ByteRanges
+from xms.comparing import Comparing
 from xms.errors import Refused
 from xms.job import JobInput, JobState
 from xms.lifecycle import CleanUp, Finish, Wait, accept, next_step, refuse_unless_allowed
@@ -35,6 +37,7 @@ from xms.models import (
     SetCadence,
     SyncNow,
     Trouble,
+    Verify,
 )
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,6 +54,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     CutoverOrder(),
     CutoverOrder(power_on_source_after_failure=False),
     Retry(),
+    Verify(),
     Abandon(),
 )
 
@@ -137,10 +141,14 @@ class Play:
         state.disks = state.disks or (Disk(key=2000, label="Hard disk 1", capacity=1 << 30, volume_id="v"),)
 
     async def sync(self, state: JobState) -> None:
-        match self.outcome("done", "cut short", "for now", "for a person", "nothing"):
+        match self.outcome("done", "cut short", "differs", "for now", "for a person", "nothing"):
             case "done":
                 self.baseline(state, Baseline(change_id="u/2"))
                 state.last_sync_at = self.now
+                self.compared(state, differing=ByteRanges())
+            case "differs":
+                self.baseline(state, Baseline(change_id="u/2", unseeded="x", unseeded_bytes=5))
+                self.compared(state, differing=ByteRanges([(4096, 4096)]))
             case "cut short":
                 self.baseline(state, Baseline(change_id="u/1", unseeded="x", unseeded_bytes=5))
             case "for now":
@@ -149,6 +157,12 @@ class Play:
                 raise ApplicationError("nothing", type="NoProgress")
             case _:
                 raise a_failure("SourceForbidden", needs_person=True)
+
+    def compared(self, state: JobState, differing: ByteRanges) -> None:
+        comparing = Comparing(SPEC, state, final=False)
+        for disk in state.disks:
+            comparing.take_in(disk.key, disk.capacity, ByteRanges.whole(disk.capacity), differing, self.now)
+        comparing.end(self.now)
 
     def baseline(self, state: JobState, baseline: Baseline) -> None:
         state.disks = tuple(disk.model_copy(update={"baseline": baseline}) for disk in state.disks)

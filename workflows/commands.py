@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         Retry,
         SetCadence,
         SyncNow,
+        Verify,
     )
 
 
@@ -129,6 +130,21 @@ class Commands:
 
     @workflow.signal(name="set-cadence", description="Seconds between syncs, at least 60; null is manual; no answer")
     def set_cadence_signal(self, command: SetCadence) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="verify", description="Compare every byte of the replica with the source")
+    def verify(self, command: Verify) -> Receipt:
+        """Compare everything, after the sync that runs."""
+        return self.accept(command)
+
+    @verify.validator
+    def check_verify(self, command: Verify) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="verify", description="Compare every byte of the replica with the source; no answer")
+    def verify_signal(self, command: Verify) -> None:
         """The same, without an answer."""
         self.accept_or_note(command)
 

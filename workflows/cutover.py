@@ -31,8 +31,9 @@ with workflow.unsafe.imports_passed_through():
         refusal,
     )
     from workflows.sync import Sync
+    from xms import differences
     from xms.change_map import ByteRanges
-    from xms.errors import ConversionFailed, Refused, SourceRunning
+    from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
     from xms.job import JobState
     from xms.models import Baseline, CutoverOrder, MigrationSpec
     from xms.orders import (
@@ -87,6 +88,7 @@ class CutoverRun:
             if self.state.seeded:
                 return
             if self.state.unseeded_bytes >= lacking > 0:
+                self._refuse_spoiled()
                 raise refusal(
                     Refused,
                     f"the replica of {self.vm.vm} does not catch up",
@@ -94,6 +96,14 @@ class CutoverRun:
                     means="the source was not touched",
                     do="wait until a sync is complete, or let snapshots grow older; then order the cutover again",
                 )
+
+    def _refuse_spoiled(self) -> None:
+        """What is missing differed, was copied again, and differed again: the storage is to blame, not the time."""
+        found = differences.trouble(self.state)
+        if found is not None:
+            raise refusal(
+                ReplicaDiffers, found.what, because=found.because, means="the source was not touched", do=found.do
+            )
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""

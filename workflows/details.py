@@ -9,17 +9,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from xms import differences, verification
+from xms.change_map import ByteRanges
 from xms.job import JobState
-from xms.models import Cutover, Disk, MigrationSpec, Phase, StepRecord
+from xms.models import Cutover, Disk, MigrationSpec, Phase, StepRecord, Verification
 from xms.quantities import duration, rate, short_duration, size
 
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
 
+_DISKS_NAMED: Final = 10
+
 
 def describe(spec: MigrationSpec, state: JobState) -> str:
     """The job on one screen: where it stands, how old the replica is, what can be said to it."""
-    replica = [_metrics(state), _disks(state)]
+    replica = [_metrics(state), _disks(state), _verification(state.verification)]
     cutover = [_cutover(state.cutover)]
     cutover_matters_most = state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}
     parts = [
@@ -105,6 +109,21 @@ def _trouble(state: JobState) -> str:
     return "\n".join(lines)
 
 
+def _verification(found: Verification | None) -> str:
+    if found is None:
+        return ""
+    asked = f"asked for by {found.asked_by or 'somebody'} {_time(found.asked_at)}"
+    running = "" if found.ended_at else "running, "
+    lines = [f"**Verification**, {asked}: {running}{verification.summary(found)}", ""]
+    spoiled = [disk for disk in found.disks if disk.differing]
+    lines += [
+        f"- **{disk.label}** differed in {differences.told(ByteRanges.decode(disk.differing))}"
+        for disk in spoiled[:_DISKS_NAMED]
+    ]
+    lines += [f"- and {len(spoiled) - _DISKS_NAMED} more disks"] if len(spoiled) > _DISKS_NAMED else []
+    return "\n".join(lines)
+
+
 def _cutover(cutover: Cutover | None) -> str:
     if cutover is None or not cutover.steps:
         return ""
@@ -148,16 +167,26 @@ def _verbs(state: JobState) -> str:
     cadence = ("set-cadence", '`{"who": "you", "cadence_seconds": 900}`; null is manual')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
+    free = not verification.runs(state) and state.cutover_asked is None
+    verify = (("verify", "compares all of the replica with the source"),) if free else ()
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
         Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
-        Phase.READY: (("sync-now", "a sync at once"), ("cutover", "moves the VM now"), pause, cadence, abandon),
+        Phase.READY: (
+            ("sync-now", "a sync at once"),
+            ("cutover", "moves the VM now"),
+            pause,
+            cadence,
+            *verify,
+            abandon,
+        ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
             ("cutover", "moves the VM after this sync"),
             pause,
             cadence,
+            *verify,
             abandon,
         ),
     }.get(state.phase, (pause, cadence, abandon))

@@ -2,7 +2,7 @@
 
 Full, incremental, the rest of a full one, and the final delta all go this way; only what the planner finds differs. A
 disk's baseline is committed when its stream has said that everything is flushed, or what is not. A stream that failed
-commits nothing.
+commits nothing. What a stream compared and found to differ counts as not copied yet.
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.streaming import StreamingActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, STREAM, Policy, explain, last_progress, refusal, to_the_end
+    from workflows.calls import (
+        CLEAN_UP,
+        CONTROL,
+        STREAM,
+        Policy,
+        explain,
+        failure_type,
+        last_progress,
+        refusal,
+        to_the_end,
+    )
     from workflows.preparation import make_volume
     from xms import quantities
     from xms.change_map import ByteRanges
-    from xms.errors import ChangeTrackingUnavailable, NoProgress, VmUnsupported
+    from xms.comparing import Comparing
+    from xms.errors import ChangeTrackingUnavailable, NoProgress, VerificationFailed, VmUnsupported
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
     from xms.orders import (
@@ -65,6 +76,9 @@ class Planned:
 class Sync:
     """Runs one sync of a job and records in the job's state what came of it."""
 
+    comparing: Comparing
+    """of the run"""
+
     def __init__(self, spec: MigrationSpec, state: JobState, reason: str) -> None:
         self.spec = spec
         self.state = state
@@ -85,6 +99,7 @@ class Sync:
             ApplicationError: nothing was copied although something had to be.
         """
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
+        self.comparing = Comparing(self.spec, self.state, final=final)
         try:
             await self._copy(await self._take_snapshot(), final=final)
         except (Exception, asyncio.CancelledError):
@@ -129,6 +144,7 @@ class Sync:
         if snapshot.leftovers_removed:
             self._note("snapshots", f"removed {snapshot.leftovers_removed} that a crash had left")
         await self._match_volumes(snapshot)
+        self.comparing.begin()
         state.doing = "reading the change maps"
         plans = await asyncio.gather(
             *(self._plan(frozen, snapshot) for frozen in snapshot.disks), return_exceptions=True
@@ -139,11 +155,13 @@ class Sync:
             raise failure
         self._record_plans(planned)
         lacking = state.unseeded_bytes
-        state.doing = "copying"
+        compares = any(self._to_compare(item) for item in planned)
+        state.doing = "copying and comparing" if compares else "copying"
         started = workflow.now()
-        outcomes = await asyncio.gather(
+        streamed = await asyncio.gather(
             *(self._stream(item, snapshot, final=final) for item in planned), return_exceptions=True
         )
+        outcomes = [self._believed(item, outcome) for item, outcome in zip(planned, streamed, strict=True)]
         for item, outcome in zip(planned, outcomes, strict=True):
             if isinstance(outcome, StreamResult):
                 self._commit(item, outcome)
@@ -153,7 +171,7 @@ class Sync:
         if failures:
             raise failures[0]
         if not state.seeded and not any(
-            isinstance(outcome, StreamResult) and outcome.bytes_read for outcome in outcomes
+            isinstance(outcome, StreamResult) and (outcome.bytes_read or outcome.compared) for outcome in outcomes
         ):
             raise refusal(
                 NoProgress,
@@ -163,6 +181,16 @@ class Sync:
                 do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
             )
         self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds())
+        self.comparing.end(workflow.now())
+        if state.seeded and self.comparing.stands_still:
+            raise refusal(
+                NoProgress,
+                f"the verification of {self.vm.vm} did not get on",
+                because="this sync compared nothing more before its snapshot reached the age of "
+                f"{self.spec.max_snapshot_age_seconds} s",
+                means="the sync itself is committed, and the verification goes on later",
+                do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
+            )
 
     async def _match_volumes(self, snapshot: SnapshotTaken) -> None:
         """One volume a disk of the snapshot, large enough; a disk that is gone leaves the job, its volume stays."""
@@ -225,9 +253,14 @@ class Sync:
         if state.sync is not None:
             state.sync = state.sync.model_copy(update={"planned": sum(item.plan.bytes for item in planned)})
 
+    def _to_compare(self, item: Planned) -> ByteRanges:
+        return self.comparing.ranges(item.frozen.key, item.frozen.capacity)
+
     async def _stream(self, item: Planned, snapshot: SnapshotTaken, *, final: bool) -> StreamResult:
-        if not item.plan.bytes:
-            return StreamResult(disk_key=item.frozen.key, bytes_read=0, bytes_written=0, verified=final)
+        compare = self._to_compare(item)
+        verify = final or self.spec.verify_syncs
+        if not item.plan.bytes and not compare:
+            return StreamResult(disk_key=item.frozen.key, bytes_read=0, bytes_written=0, verified=verify)
         disk = self.state.disk(item.frozen.key)
         give_up_at = snapshot.taken_at + timedelta(seconds=self.spec.max_snapshot_age_seconds)
         order = StreamDisk(
@@ -239,8 +272,9 @@ class Sync:
             ranges=item.plan.ranges,
             bytes=item.plan.bytes,
             skip_zeroes=item.plan.skip_zeroes,
-            verify=final,
+            verify=verify,
             give_up_at=None if final else give_up_at,
+            compare=compare.encode(),
         )
         result = await workflow.execute_activity_method(
             StreamingActivities.stream_disk, order, summary=f"{item.frozen.label}: {self.reason}", **STREAM
@@ -254,10 +288,14 @@ class Sync:
         progress = last_progress(failure)
         if progress is None or progress.disk_key != item.frozen.key or is_cancelled_exception(failure):
             return
+        if failure_type(failure) == VerificationFailed.__name__:
+            # What a volume does not give back is not there, whatever was flushed.
+            return
         ranges = ByteRanges.decode(item.plan.ranges)
         remaining = ranges.from_offset(progress.flushed_to)
         done = ranges.total - remaining.total
         if done <= 0:
+            self._count_as_unseeded(item, ByteRanges.decode(progress.differing))
             return
         result = StreamResult(
             disk_key=item.frozen.key,
@@ -266,18 +304,25 @@ class Sync:
             remaining=remaining.encode(self.state.unseeded_limit),
             remaining_bytes=remaining.total,
             cut_short="the stream failed; what it had flushed is kept",
+            differing=progress.differing,
         )
         self._commit(item, result)
 
     def _commit(self, item: Planned, result: StreamResult) -> None:
-        """Advance one disk's baseline: everything that `result` does not name as remaining is flushed."""
-        disk = self.state.disk(item.frozen.key)
+        """Advance one disk's baseline: everything that `result` does not name as remaining is flushed.
+
+        What differed from the snapshot although it should have been copied is not there either.
+        """
         remaining = ByteRanges.decode(result.remaining)
+        differing = ByteRanges.decode(result.differing)
+        unseeded = remaining | differing
         baseline = Baseline(
             change_id=item.frozen.change_id,
-            unseeded=remaining.encode(self.state.unseeded_limit),
-            unseeded_bytes=remaining.total,
+            unseeded=unseeded.encode(self.state.unseeded_limit),
+            unseeded_bytes=unseeded.total,
         )
+        self._take_in(item, ByteRanges.decode(result.compared), differing)
+        disk = self.state.disk(item.frozen.key)
         counted = "bytes_full" if item.plan.full else "bytes_incremental"
         changes = {
             "baseline": baseline,
@@ -291,6 +336,34 @@ class Sync:
             self._note(
                 "cut short", f"{item.frozen.label}: {result.cut_short}; {quantities.size(remaining.total)} go on later"
             )
+
+    def _believed(self, item: Planned, outcome: StreamResult | BaseException) -> StreamResult | BaseException:
+        """The outcome, or an error in its place: what was flushed and what is left must be what was planned."""
+        if not isinstance(outcome, StreamResult) or outcome.flushed_bytes is None:
+            return outcome
+        flushed, left = outcome.flushed_bytes, outcome.remaining_bytes
+        if flushed + left == item.plan.bytes:
+            return outcome
+        return refusal(
+            VerificationFailed,
+            f"the sync of {item.frozen.label} is not complete",
+            because=f"{item.plan.bytes} bytes were planned, but the volume's account has {flushed} bytes flushed "
+            f"and {left} are said to be left",
+            means="nothing of it is committed; the replica of this disk is as of the last committed sync",
+            do="nothing, unless it comes again: then look at the log of the worker that copied it",
+        )
+
+    def _count_as_unseeded(self, item: Planned, differing: ByteRanges) -> None:
+        """What a stream found to differ before it failed is copied again, though nothing else of it counts."""
+        self._take_in(item, ByteRanges(), differing)
+        disk = self.state.disk(item.frozen.key)
+        unseeded = ByteRanges.decode(disk.baseline.unseeded) | differing
+        if differing and disk.baseline.change_id is not None:
+            changes = {"unseeded": unseeded.encode(self.state.unseeded_limit), "unseeded_bytes": unseeded.total}
+            self.state.replace_disk(disk.model_copy(update={"baseline": disk.baseline.model_copy(update=changes)}))
+
+    def _take_in(self, item: Planned, compared: ByteRanges, differing: ByteRanges) -> None:
+        self.comparing.take_in(item.frozen.key, item.frozen.capacity, compared, differing, workflow.now())
 
     def _complete(self, snapshot: SnapshotTaken, planned: list[Planned], *, seconds: float) -> None:
         state = self.state

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
+    from xms import differences, verification
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
@@ -123,12 +124,22 @@ class WarmMigrationWorkflow(Commands):
                 raise asyncio.CancelledError from error
             self.sync_failed(explain(error, f"the sync of {self.spec.vm} failed"))
             return
-        state.trouble, state.failures, state.not_before = sync.left_behind, 0, None
+        state.trouble = sync.left_behind or differences.trouble(state)
+        state.failures, state.not_before, state.verify_at = 0, None, None
         if state.seeded or state.phase is Phase.SYNCING:
             self.enter(Phase.READY)
-        if not state.seeded and state.sync_asked_by is None and not state.paused:
-            # It was cut short with a rest: the next snapshot goes on with it at once.
+        if not state.seeded and not differences.goes_on_at_once(state):
+            # Storage that spoils what is written to it is not written to all the time.
+            state.not_before = workflow.now() + self.rest()
+        elif not state.seeded and state.sync_asked_by is None and not state.paused:
+            # It was cut short with a rest, or found to differ: the next snapshot goes on with it at once.
             state.sync_asked_by = ""
+
+    def rest(self) -> timedelta:
+        """How long to wait before the next sync where one right after another does not help."""
+        if self.state.phase is Phase.FULL_SYNC:
+            return full_sync_pause(max(self.state.failures, differences.SYNCS_BEFORE_A_REST))
+        return timedelta(seconds=self.state.cadence_seconds or 0)
 
     def sync_failed(self, trouble: Trouble) -> None:
         """Try again later, or wait for a person; the baselines are as of the last committed sync."""
@@ -144,12 +155,14 @@ class WarmMigrationWorkflow(Commands):
         else:
             state.not_before = workflow.now() + timedelta(seconds=state.cadence_seconds or 0)
             self.enter(Phase.READY)
+        verification.sync_failed(state, workflow.now(), full_sync_pause(state.failures))
 
     async def cut_over(self, order: CutoverOrder) -> None:
         """Walk the itinerary; after a failure walk it back, so that the source runs again and the job is Ready."""
         state = self.state
         self.enter(Phase.CUTTING_OVER)
         state.trouble, state.source_is_off = None, False
+        verification.end(state, workflow.now(), f"the cutover that {order.who or 'somebody'} ordered comes first")
         run = CutoverRun(self.spec, state, order)
         state.note(workflow.now(), "cutover", "begins", order.who)
         try:
@@ -185,7 +198,7 @@ class WarmMigrationWorkflow(Commands):
         """Leave Failed."""
         state = self.state
         state.retry_asked = False
-        state.trouble, state.failures, state.not_before = None, 0, None
+        state.trouble, state.failures, state.not_before, state.verify_at = None, 0, None, None
         self.enter(state.failed_in or Phase.INITIALIZING)
         state.failed_in = None
 
@@ -207,6 +220,7 @@ class WarmMigrationWorkflow(Commands):
             state.abandon_asked = None
             self.park(explain(error, f"{self.spec.vm} could not be abandoned cleanly"))
             return
+        verification.end(state, workflow.now(), "the job was abandoned")
         state.note(
             workflow.now(), "abandoned", "volumes deleted" if order.delete_volumes else "volumes kept", order.who
         )
@@ -247,7 +261,7 @@ class WarmMigrationWorkflow(Commands):
             return
         self.state.note(workflow.now(), "cleaned up", "what a sync had to leave behind is removed")
         if self.state.phase is not Phase.FAILED:
-            self.state.trouble = None
+            self.state.trouble = differences.trouble(self.state)
 
     def said(self) -> tuple[object, ...]:
         """What messages change, to be compared with what it was."""
@@ -259,6 +273,7 @@ class WarmMigrationWorkflow(Commands):
             state.cutover_asked,
             state.retry_asked,
             state.abandon_asked,
+            state.verification is not None and state.verification.asked_at,
         )
 
     def enter(self, phase: Phase) -> None:

@@ -201,6 +201,10 @@ class VerificationFailed(XmsError):
     """What was read back from the volume is not what was read from the source; the sync is not committed."""
 
 
+class ReplicaDiffers(XmsError):
+    """A comparison found the replica to be something else than its snapshot; what differed is copied again."""
+
+
 class NoProgress(XmsError):
     """A sync ended early without having copied anything; to begin another one at once would go round for ever."""
 

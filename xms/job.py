@@ -76,6 +76,9 @@ class JobState(BaseModel):
     sync: SyncRecord | None = None
     rate_limit: int | None = None
     verification: Verification | None = None
+    verify_at: datetime | None = None
+    """When a verification goes on whose last sync failed; None: at once."""
+
     failures: int = 0
     not_before: datetime | None = None
     clean_up_at: datetime | None = None

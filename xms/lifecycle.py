@@ -6,7 +6,7 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 |---|---|
 | Initializing | prepare |
 | Full Sync | sync, until nothing is unseeded; after a failure again, later and later |
-| Ready | cut over, sync when asked or due, else wait |
+| Ready | cut over, go on with a verification, sync when asked or due, else wait |
 | Failed | wait for retry or abandon; retry goes on where it stood |
 | any that waits | from time to time, remove what could not be removed after a sync |
 | Completed, Abandoned | finish |
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from xms import quantities
+from xms import quantities, verification
 from xms.errors import BadInput, Refused
 from xms.job import JobState
 from xms.models import (
@@ -32,6 +32,7 @@ from xms.models import (
     Retry,
     SetCadence,
     SyncNow,
+    Verify,
 )
 
 SHORTEST_CADENCE_SECONDS: Final = 60
@@ -136,12 +137,16 @@ def _full_sync(state: JobState, now: datetime) -> Step:
 def _ready(state: JobState, now: datetime) -> Step:
     if state.cutover_asked is not None:
         return CutOver(state.cutover_asked)
+    # Neither a pause nor the cadence holds up a verification, since somebody asked for it.
+    verify_at = (state.verify_at or now) if verification.runs(state) else None
+    if verify_at is not None and now >= verify_at:
+        return Synchronize("verification")
     if state.sync_asked_by is not None:
         return Synchronize("asked for")
     due = state.next_sync_at
-    if due is None:
-        return Wait(None)
-    return Synchronize("cadence") if now >= due else Wait(due)
+    if due is not None and now >= due:
+        return Synchronize("cadence")
+    return Wait(min((time for time in (due, verify_at) if time is not None), default=None))
 
 
 def full_sync_pause(failures: int) -> timedelta:
@@ -167,6 +172,8 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
             raise _refused(state, "sync", do=_after_failure(state))
         case CutoverOrder():
             _refuse_cutover(state)
+        case Verify():
+            _refuse_verification(state)
         case Retry() if state.phase is not Phase.FAILED:
             raise _refused(state, "retry", do="nothing: only a Failed job waits for a retry")
         case Abandon() if state.source_is_off:
@@ -190,6 +197,23 @@ def _refuse_cutover(state: JobState) -> None:
         )
 
 
+def _refuse_verification(state: JobState) -> None:
+    if state.phase not in {Phase.READY, Phase.SYNCING}:
+        raise _refused(state, "be verified", do=_after_failure(state) or "wait until the job is Ready")
+    if state.verification is not None and verification.runs(state):
+        asked = state.verification
+        raise Refused(
+            f"a verification of {state.job_id} runs already",
+            because=f"{asked.asked_by or 'somebody'} asked for it at {asked.asked_at:%Y-%m-%d %H:%M:%S} UTC",
+            do=f"see how far it is with: xms migration show {state.job_id}",
+        )
+    if state.cutover_asked is not None:
+        raise Refused(
+            f"job {state.job_id} cannot be verified now",
+            because=f"{state.cutover_asked.who or 'somebody'} ordered a cutover, which comes first",
+        )
+
+
 def _refused(state: JobState, verb: str, do: str) -> Refused:
     return Refused(f"job {state.job_id} cannot {verb} now", because=f"it is in phase {state.phase}", do=do)
 
@@ -205,12 +229,12 @@ def accept(state: JobState, command: Command, now: datetime) -> Receipt:
         Refused: as `refuse_unless_allowed` says.
     """
     refuse_unless_allowed(state, command)
-    text = _record(state, command)
+    text = _record(state, command, now)
     state.note(now, "command", text, command.who)
     return Receipt(text=text)
 
 
-def _record(state: JobState, command: Command) -> str:
+def _record(state: JobState, command: Command, now: datetime) -> str:
     match command:
         case SyncNow():
             state.sync_asked_by = command.who
@@ -231,6 +255,11 @@ def _record(state: JobState, command: Command) -> str:
         case CutoverOrder():
             state.cutover_asked = command
             return "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
+        case Verify():
+            verification.begin(state, command.who, now)
+            total = quantities.size(sum(disk.capacity for disk in state.disks))
+            when = "after the sync that runs" if state.phase is Phase.SYNCING else "beginning now"
+            return f"every byte of the replica is compared with the source, {total}, {when}"
         case Retry():
             state.retry_asked = True
             return f"the job goes on from {state.failed_in or Phase.INITIALIZING}"

@@ -180,6 +180,12 @@ class Disk(Model):
     last_delta: int = Field(default=0, description="bytes that the last committed sync had to copy")
     allocated: int = Field(default=0, description="bytes that the first plan found allocated")
     scrub_from: int = Field(default=0, description="byte offset at which the next sync's scrub goes on")
+    differed: str = Field(
+        default="",
+        description="what a comparison found to differ and none has found mended since, as ByteRanges.encode gives it",
+    )
+    differed_bytes: int = 0
+    differed_syncs: int = Field(default=0, description="syncs in a row, the last one included, that found something")
 
 
 class Nic(Model):
@@ -240,6 +246,10 @@ class DiskProgress(Model):
     verified: bool = Field(default=False, description="all that is flushed was also read back and compared")
     to_compare: int = Field(default=0, description="bytes of the replica that are compared with the snapshot")
     compared: int = Field(default=0, description="bytes of them that are done")
+    compared_to: int = Field(default=0, description="byte offset: all that is to be compared below it is")
+    differing: str = Field(
+        default="", description="what differed so far, as xms.change_map.ByteRanges.encode gives it, or more than that"
+    )
 
 
 class Attempt(Model):
@@ -277,6 +287,7 @@ class Verification(Model):
     asked_by: str = ""
     asked_at: datetime
     ended_at: datetime | None = None
+    ended_because: str = Field(default="", description="why it ended before all was compared; empty where all was")
     snapshots: int = Field(default=0, description="syncs that took part in it")
     disks: tuple[DiskVerification, ...] = ()
 

@@ -51,6 +51,8 @@ def test_the_version_is_told(without_server: Terminal) -> None:
         (["migration", "submit", *SUBMIT, "--vm", "v", "--kind", "cold"], "--kind 'cold' is unknown"),
         (["migration", "submit", *SUBMIT, "--vm", "v", "--sync-cadence", "often"], "'often' is no cadence"),
         (["migration", "submit", *SUBMIT, "--vm", "v", "--network-map", "LAN"], "--network-map 'LAN' is no mapping"),
+        (["migration", "submit", *SUBMIT, "--vm", "v", "--scrub", "101%"], "--scrub '101%' is no share"),
+        (["migration", "verify", "a", "--wait", "--timeout", "soon"], "--timeout 'soon' is no duration"),
         (["migration", "submit", *SUBMIT, "--vm", " "], "--vm is empty"),
     ],
 )
@@ -131,7 +133,7 @@ def test_a_namespace_that_does_not_exist_is_named(without_worker: Terminal) -> N
 
 
 def test_an_unknown_job_is_named(without_worker: Terminal) -> None:
-    for verb in ("show", "watch", "sync", "pause", "resume", "retry", "events"):
+    for verb in ("show", "watch", "sync", "pause", "resume", "retry", "verify", "events"):
         done = without_worker.xms("migration", verb, "warm-no-such-job")
         assert done.code == 3
         assert "there is no job 'warm-no-such-job'" in done.err

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.parsing import one_job, parse_cadence, parse_duration, parse_network_map, parse_pattern, required
+from cli.parsing import (
+    one_job,
+    parse_cadence,
+    parse_duration,
+    parse_network_map,
+    parse_pattern,
+    parse_percent,
+    required,
+)
 from xms.errors import BadInput
 
 
@@ -72,6 +80,21 @@ def test_a_pattern_has_to_be_a_regular_expression() -> None:
     assert parse_pattern("SEQ [0-9]+", "--console-evidence") == "SEQ [0-9]+"
     with pytest.raises(BadInput, match="unterminated"):
         parse_pattern("SEQ [0-9", "--console-evidence")
+
+
+@pytest.mark.parametrize(("text", "share"), [("1%", 1.0), (" 0.5 % ", 0.5), ("0%", 0.0), ("100", 100.0), ("20", 20.0)])
+def test_a_share_is_given_in_percent(text: str, share: float) -> None:
+    assert parse_percent(text, "--scrub") == share
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "-1%", "101%", "100.1", "1e2", "nan", "inf", "a lot", "1%%", "1,5%", ".5", "٣%"]
+)
+def test_what_is_no_share_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_percent(text, "--scrub")
+    assert f"--scrub '{text}'" in refused.value.what
+    assert "0% to 100%" in refused.value.because
 
 
 def test_a_name_is_not_blank() -> None:

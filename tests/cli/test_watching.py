@@ -12,7 +12,7 @@ import pytest
 from cli import watching
 from tests.cli.test_screens import FAILED, READY, SYNCING
 from xms.errors import NoWorker, TemporalUnreachable, WaitedTooLong
-from xms.models import Cutover, JobStatus, Phase
+from xms.models import Cutover, JobStatus, Phase, Verification
 
 if TYPE_CHECKING:
     from xms.client import Migrations
@@ -84,6 +84,21 @@ async def test_a_cutover_ends_at_ready_only_when_it_is_the_one_that_was_ordered(
     assert await follow(watching.cutover_ends(earlier), before, CUTTING_OVER, rolled_back) is rolled_back
     with pytest.raises(WaitedTooLong):
         await follow(watching.cutover_ends(earlier), before, timeout_seconds=1)
+
+
+async def test_a_verification_is_waited_for_to_its_end_and_not_an_earlier_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    earlier = Verification(asked_at=now, ended_at=now)
+    running = Verification(asked_at=now + timedelta(hours=1))
+    states = [READY.model_copy(update={"verification": found}) for found in (earlier, running)]
+    ended = READY.model_copy(update={"verification": running.model_copy(update={"ended_at": now})})
+    assert await follow(watching.verification_ends(now), *states, ended) is ended
+    assert await follow(watching.verification_ends(None), ended) is ended
+    with pytest.raises(WaitedTooLong, match="the verification's end"):
+        await follow(watching.verification_ends(now), states[0], timeout_seconds=1)
+    capsys.readouterr()
 
 
 async def test_lines_are_written_for_changes_alone(capsys: pytest.CaptureFixture[str]) -> None:

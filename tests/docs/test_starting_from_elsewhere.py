@@ -33,6 +33,7 @@ from xms.models import (
     Retry,
     SetCadence,
     SyncNow,
+    Verify,
     job_id,
 )
 
@@ -44,6 +45,7 @@ VERBS: Final[dict[str, type[Command]]] = {
     "pause": Pause,
     "resume": Resume,
     "set-cadence": SetCadence,
+    "verify": Verify,
     "cutover": CutoverOrder,
     "retry": Retry,
     "abandon": Abandon,

@@ -10,6 +10,8 @@ import pytest
 
 from workflows.commands import Commands
 from workflows.details import describe
+from xms import differences, verification
+from xms.change_map import ByteRanges
 from xms.errors import QuotaExceeded
 from xms.job import JobState
 from xms.lifecycle import refuse_unless_allowed
@@ -28,6 +30,7 @@ from xms.models import (
     SetCadence,
     StepRecord,
     SyncNow,
+    Verify,
 )
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -45,6 +48,7 @@ VERBS: Final[dict[str, Command]] = {
     "pause": Pause(),
     "resume": Resume(),
     "set-cadence": SetCadence(cadence_seconds=900),
+    "verify": Verify(),
     "cutover": CutoverOrder(),
     "retry": Retry(),
     "abandon": Abandon(),
@@ -157,6 +161,35 @@ def test_after_completion_nothing_looks_like_trouble() -> None:
     assert "**Seen running by**: console: SEQ 7695" in text
     assert "volume `8f2c`, the target's now" in text
     assert "The job is over." in text
+
+
+def test_a_verification_is_told_with_what_it_found_and_is_not_offered_twice() -> None:
+    state = a_ready_job()
+    verification.begin(state, "ann", NOON)
+    text = describe(SPEC, state)
+    assert "**Verification**, asked for by ann 2026-11-23 12:00:00 UTC: running, 0 B of 100 GiB compared" in text
+    assert "- `verify`" not in text
+    wrong = ByteRanges([(4 << 20, 65536)])
+    verification.take_in(state, 2000, 100 << 30, ByteRanges.whole(100 << 30), wrong)
+    verification.end(state, NOON)
+    text = describe(SPEC, state)
+    assert "- **Hard disk 1** differed in 1 range, 64 KiB, from byte 4194304" in text
+    assert "- `verify`" in text
+
+
+def test_a_verification_in_which_every_disk_differs_fits() -> None:
+    state = a_ready_job()
+    wrong = ByteRanges((number << 30, 65536) for number in range(90))
+    state.disks = tuple(
+        state.disks[0].model_copy(update={"key": 2000 + number, "volume_id": "8" * 36}) for number in range(60)
+    )
+    verification.begin(state, "ann", NOON)
+    for disk in state.disks:
+        verification.take_in(state, disk.key, 100 << 30, ByteRanges.whole(100 << 30), wrong)
+        differences.take_in(state, disk.key, ByteRanges.whole(100 << 30), wrong)
+    verification.end(state, NOON)
+    state.trouble = differences.trouble(state)
+    assert len(describe(SPEC, state).encode()) < 20_000
 
 
 def test_a_job_of_sixty_disks_fits() -> None:

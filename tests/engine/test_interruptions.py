@@ -98,9 +98,9 @@ def test_the_watermark_moves_only_after_the_flush_of_all_that_is_below_it(
 
     source = a_disk(tmp_path / "source", 64 * MIB)
     volume = stale(tmp_path / "volume", 64 * MIB)
-    late = serve("--filter=delay", "file", source, "delay-read=3ms")
+    slow = serve("--filter=rate", "file", source, "rate=128M", "burstiness=0.1")
 
-    copy(late, volume, plan, pulse=RecordingPulse(stop_when=look))
+    copy(slow, volume, plan, pulse=RecordingPulse(stop_when=look))
 
     assert len(set(watermarks)) > 5
     assert watermarks == sorted(watermarks)

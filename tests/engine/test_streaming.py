@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import streaming
 from activities.streaming import StreamingActivities
 from tests.engine.rig import MIB, AllowingGuard, Serve, Served, a_disk, stale
+from xms import scrub
 from xms.change_map import ByteRanges
 from xms.config import Config, SourceConfig, TargetConfig
 from xms.errors import SnapshotLost, TransportFailed
@@ -85,7 +87,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, serve: Serve, tmp_path: Path) -> Ou
     return made
 
 
-def an_order(ranges: ByteRanges, *, verify: bool = False) -> StreamDisk:
+def an_order(ranges: ByteRanges, *, verify: bool = False, compare: ByteRanges | None = None) -> StreamDisk:
     return StreamDisk(
         vm=VmOrder(job_id="warm-lab-db", source="lab", moref="vm-101", vm="db"),
         snapshot="snapshot-101-1",
@@ -95,6 +97,7 @@ def an_order(ranges: ByteRanges, *, verify: bool = False) -> StreamDisk:
         ranges=ranges.encode(),
         bytes=ranges.total,
         verify=verify,
+        compare=(compare or ByteRanges()).encode(),
     )
 
 
@@ -213,3 +216,120 @@ def test_a_stream_that_fails_tells_with_its_error_what_is_flushed(outside: Outsi
 
     assert failed.value.progress is not None
     assert failed.value.progress.flushed_to == 5 * MIB
+
+
+# --- what is compared -------------------------------------------------------------------------------------------------
+
+
+def flip(volume: Path, at: int) -> None:
+    with volume.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def a_block(at: int) -> ByteRanges:
+    return ByteRanges([(at - at % 4096, 4096)])
+
+
+@pytest.mark.parametrize("plan", [ByteRanges(), ByteRanges([(0, MIB)])], ids=["nothing to copy", "a delta"])
+def test_a_spoiled_byte_of_the_volume_is_found_by_a_scrub_and_the_next_stream_mends_it(
+    outside: Outside, tmp_path: Path, plan: ByteRanges
+) -> None:
+    outside.stream(an_order(WHOLE))
+    flip(outside.volume, 5 * MIB + 77)
+    window = scrub.window(8 * MIB, 5 * MIB, 1)
+
+    result = outside.stream(an_order(plan, compare=window))
+
+    assert ByteRanges.decode(result.compared) == window == ByteRanges([(5 * MIB, MIB)])
+    assert ByteRanges.decode(result.differing) == a_block(5 * MIB + 77)
+    assert result.differing_bytes == 4096
+    assert result.remaining == ""
+    mended = outside.stream(an_order(ByteRanges.decode(result.differing), compare=window))
+    assert mended.differing == ""
+    assert outside.volume.read_bytes() == (tmp_path / "source").read_bytes()
+
+
+def test_a_spoiled_byte_of_the_volume_is_found_by_a_verification_of_everything(outside: Outside) -> None:
+    outside.stream(an_order(WHOLE))
+    flip(outside.volume, 8 * MIB - 1)
+
+    result = outside.stream(an_order(ByteRanges(), compare=WHOLE))
+
+    assert ByteRanges.decode(result.compared) == WHOLE
+    assert ByteRanges.decode(result.differing) == a_block(8 * MIB - 1)
+
+
+def test_what_is_copied_is_compared_after_it_was_copied(outside: Outside) -> None:
+    result = outside.stream(an_order(WHOLE, compare=WHOLE))
+    assert ByteRanges.decode(result.compared) == WHOLE
+    assert result.differing == ""
+
+
+def test_a_stream_that_is_cut_short_compares_nothing(outside: Outside) -> None:
+    over = datetime.now(UTC) - timedelta(seconds=1)
+    result = outside.stream(an_order(WHOLE, compare=WHOLE).model_copy(update={"give_up_at": over}))
+    assert result.remaining_bytes == 8 * MIB
+    assert (result.compared, result.differing) == ("", "")
+
+
+def test_a_comparison_goes_on_from_the_heartbeat_of_the_attempt_before_and_forgets_nothing(outside: Outside) -> None:
+    outside.stream(an_order(WHOLE))
+    flip(outside.volume, 7 * MIB)
+    earlier = DiskProgress(
+        disk_key=2000, planned=MIB, flushed_to=MIB, compared_to=6 * MIB, differing=a_block(2 * MIB).encode()
+    )
+    outside.went_on_from(earlier)
+    outside.beats.clear()
+
+    result = outside.stream(an_order(ByteRanges([(0, MIB)]), compare=WHOLE))
+
+    assert ByteRanges.decode(result.compared) == WHOLE
+    assert ByteRanges.decode(result.differing) == a_block(2 * MIB) | a_block(7 * MIB)
+    # A death in any of these moments would leave the next attempt what this one was left.
+    assert all(
+        isinstance(beat, DiskProgress) and not a_block(2 * MIB) - ByteRanges.decode(beat.differing)
+        for beat in outside.beats
+    )
+
+
+def test_a_snapshot_that_is_lost_while_comparing_loses_nothing_that_was_found(outside: Outside) -> None:
+    outside.stream(an_order(WHOLE))
+    earlier = DiskProgress(
+        disk_key=2000, planned=MIB, flushed_to=MIB, compared_to=6 * MIB, differing=a_block(2 * MIB).encode()
+    )
+    outside.went_on_from(earlier)
+    lose_the_snapshot(outside)
+
+    result = outside.stream(an_order(ByteRanges([(0, MIB)]), compare=WHOLE))
+
+    assert result.remaining == ""
+    assert ByteRanges.decode(result.compared) == ByteRanges([(0, 6 * MIB)])
+    assert ByteRanges.decode(result.differing) == a_block(2 * MIB)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_snapshot_that_is_lost_fails_a_stream_with_what_it_had_found(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, *, verify: bool
+) -> None:
+    monkeypatch.setattr("activities.execution.BEAT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("xms.engine.compare.BEAT_SECONDS", 0.0)
+    outside.stream(an_order(WHOLE))
+    flip(outside.volume, 10)
+
+    def beat(progress: DiskProgress) -> None:
+        if progress.differing:
+            lose_the_snapshot(outside)
+
+    outside.environment.on_heartbeat = beat
+    # One read at a time: the snapshot is lost while most of it is not asked for yet.
+    order = an_order(ByteRanges(), verify=verify, compare=WHOLE).model_copy(update={"bytes_in_flight": MIB})
+
+    with pytest.raises(SnapshotLost) as lost:
+        outside.stream(order)
+
+    assert lost.value.progress is not None
+    assert ByteRanges.decode(lost.value.progress.differing) == a_block(10)
+    assert lost.value.progress.flushed_to == 0

@@ -1,13 +1,15 @@
-"""Records the histories that the replay tests run over: python -m tests.workflows.record
+"""Records the histories that the replay tests run over: python -m tests.workflows.record [SHAPE ...]
 
-Run it only when a change of the workflow is meant to break running jobs, or to add a shape; say so in the commit.
+With names it records those shapes alone, so that a new one leaves the others as they were recorded. Run it only when a
+change of the workflow is meant to break running jobs, or to add a shape; say so in the commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from tests.workflows.conftest import Job, a_job, a_spec, program
-from tests.workflows.world import World, failure
+from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobState
-from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow, Verify
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -101,12 +103,37 @@ async def carried_over(client: Client) -> Job:
     return job
 
 
+async def verified(client: Client) -> Job:
+    """Scrub and read-back at each sync, what was spoiled mended, a verification over two snapshots, another cut off."""
+    world = World()
+    spec = a_spec("verified", cadence_seconds=3600).model_copy(update={"scrub_percent": 50.0, "verify_syncs": True})
+    async with a_job(client, world, spec) as job:
+        await job.reaches(Phase.READY)
+        world.corrupt(2000, 5)
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await job.tells("scrub")
+        world.corrupt(2001, 60)
+        world.compares_at_most = 40 * BLOCK
+        await job.handle.execute_update(WarmMigrationWorkflow.verify, Verify(who="ann"))
+        await job.handle.signal("verify", Verify(who="bob"))
+        await job.tells("verified")
+        await job.reaches(Phase.READY)
+        world.hold = True
+        await job.handle.execute_update(WarmMigrationWorkflow.verify, Verify(who="ann"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(who="bob"))
+        world.hold = False
+        await job.handle.result()
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Job]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
     "cut-short": cut_short,
     "carried-over": carried_over,
+    "verified": verified,
 }
 
 
@@ -119,8 +146,8 @@ def without_traces(history: str) -> str:
     return json.dumps(json.loads(history, object_hook=emptied), indent=2)
 
 
-async def record() -> None:
-    """Run every shape and write its history."""
+async def record(wanted: Sequence[str]) -> None:
+    """Run the wanted shapes and write their histories."""
     HISTORIES.mkdir(exist_ok=True)
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=program("temporal"),
@@ -128,11 +155,11 @@ async def record() -> None:
         search_attributes=list(SEARCH_ATTRIBUTES),
         dev_server_log_level="error",
     ) as environment:
-        for name, run in SHAPES.items():
-            job = await run(environment.client)
+        for name in wanted:
+            job = await SHAPES[name](environment.client)
             history = await job.handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(without_traces(history.to_json()) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(sys.argv[1:] or list(SHAPES)))

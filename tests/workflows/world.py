@@ -101,6 +101,11 @@ class World:
         self.before: dict[str, Callable[[], None]] = {}
         self.cut_short_after: int | None = None
         self.breaks_after: int | None = None
+        self.compares_at_most: int | None = None
+        self.rots: set[tuple[int, int]] = set()
+        self.compares: list[tuple[int, ByteRanges]] = []
+        self.flushes: int | None = None
+        self.verified: list[bool] = []
         self.die_after: set[str] = set()
         self.hold = False
         self.tracked = True
@@ -111,6 +116,12 @@ class World:
         self.writes += 1
         self.disks[key].blocks[block] = self.writes
         self.disks[key].changed[self.sequence + 1].add(block)
+
+    def corrupt(self, key: int, block: int, *, again: bool = False) -> None:
+        """The storage behind a volume spoils a block; with `again` once more whenever it was written."""
+        self.volumes[f"volume-{key}"][block] = -7
+        if again:
+            self.rots.add((key, block))
 
     def replica_equals_source(self) -> bool:
         """Every volume holds what its disk holds."""
@@ -239,6 +250,7 @@ class World:
         while self.hold:
             activity.heartbeat()
             await asyncio.sleep(0.05)
+        self.verified.append(order.verify)
         ranges = ByteRanges.decode(order.ranges)
         done = ranges
         if breaks_after := self.breaks_after:
@@ -254,12 +266,15 @@ class World:
                 volume.pop(block, None)
                 if block in frozen:
                     volume[block] = frozen[block]
+                if (order.disk.key, block) in self.rots:
+                    volume[block] = -7
         rest = ranges - done
         if breaks_after:
             # It wrote more than it had flushed, and that is lost.
             volume[breaks_after // BLOCK] = -9
             progress = DiskProgress(disk_key=order.disk.key, planned=ranges.total, flushed_to=breaks_after)
             raise failure("TransportFailed", progress=progress)
+        compared, differing = self._compare(order, volume, frozen) if not rest else (ByteRanges(), ByteRanges())
         return StreamResult(
             disk_key=order.disk.key,
             bytes_read=done.total,
@@ -268,7 +283,25 @@ class World:
             remaining_bytes=rest.total,
             verified=order.verify,
             cut_short="the snapshot grew too old" if rest else "",
+            flushed_bytes=self.flushes,
+            compared=compared.encode(),
+            differing=differing.encode(),
+            differing_bytes=differing.total,
         )
+
+    def _compare(
+        self, order: StreamDisk, volume: dict[int, int], frozen: dict[int, int]
+    ) -> tuple[ByteRanges, ByteRanges]:
+        """As much of it as there is time for, and the blocks of that which are not the snapshot's."""
+        asked = ByteRanges.decode(order.compare)
+        if asked:
+            self.compares.append((order.disk.key, asked))
+        compared = asked
+        if self.compares_at_most is not None and asked:
+            first = next(iter(asked))[0]
+            compared = asked.below(first + self.compares_at_most)
+        wrong = [block for block in volume.keys() | frozen.keys() if volume.get(block) != frozen.get(block)]
+        return compared, ByteRanges((block * BLOCK, BLOCK) for block in wrong) & compared
 
     # --- the target ---------------------------------------------------------------------------------------------------
 
