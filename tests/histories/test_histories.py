@@ -23,7 +23,7 @@ from xms.models import DiskProgress
 from xms.orders import DiskPlan, PlanDisk
 
 SECTOR: Final = 512
-LARGEST_DISK: Final = 4 * MIB
+LARGEST_DISK: Final = 3 * MIB
 
 
 def a_source(capacity: int, seed: int) -> TrackedDisk:
@@ -132,7 +132,7 @@ History = Sequence[Step]
 DISK = st.integers(0, 1)
 SEED = st.integers(0, 1 << 16)
 CAPACITY = st.one_of(
-    st.integers(GRAIN // SECTOR, LARGEST_DISK // SECTOR), st.integers(3 * MIB // SECTOR, LARGEST_DISK // SECTOR)
+    st.integers(GRAIN // SECTOR, LARGEST_DISK // SECTOR), st.integers(2 * MIB // SECTOR, LARGEST_DISK // SECTOR)
 ).map(lambda sectors: sectors * SECTOR)
 OFFSET = st.integers(0, LARGEST_DISK // SECTOR).map(lambda sector: sector * SECTOR)
 LENGTH = st.one_of(st.integers(1, 16), st.integers(1, MIB // SECTOR)).map(lambda sectors: sectors * SECTOR)
@@ -185,7 +185,8 @@ def play(job: Job, history: History) -> None:
         assert disk.volume.read()[: disk.source.capacity] == disk.source.content
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@pytest.mark.timeout(3600)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=HISTORIES)
 def test_after_any_history_with_the_real_engine_one_finished_sync_makes_every_replica_equal_to_its_source(
     workshop: Workshop, history: History
