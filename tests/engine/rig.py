@@ -19,6 +19,9 @@ from xms.models import DiskProgress, Model
 
 MIB = 1 << 20
 
+LEASE_SECONDS = 3.0
+"""of the writers that are processes: short for the test's sake, long enough for a busy machine"""
+
 
 @dataclass
 class Served:
