@@ -76,6 +76,7 @@ def told_by_a_child(script: str, *words: object) -> Any:  # noqa: ANN401 - JSON
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 def test_a_million_extents_take_64_mib_and_ten_seconds_of_computing() -> None:
     costs = told_by_a_child(A_MILLION)
 

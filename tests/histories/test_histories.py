@@ -243,6 +243,7 @@ class CopiesMoreThanIsPlanned(Job):
         return super().copy(**{**how, "ranges": how["ranges"].aligned(MIB, how["capacity"])})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", Job.__subclasses__(), ids=lambda broken: str(broken.__name__))
 def test_the_property_fails_when_a_rule_is_broken(workshop: Workshop, broken: type[Job]) -> None:
     def shows_it(history: History) -> bool:
@@ -255,5 +256,5 @@ def test_the_property_fails_when_a_rule_is_broken(workshop: Workshop, broken: ty
     find_example(
         HISTORIES,
         shows_it,
-        settings=settings(max_examples=1000, deadline=None, derandomize=True, database=None, phases=[Phase.generate]),
+        settings=settings(max_examples=3000, deadline=None, derandomize=True, database=None, phases=[Phase.generate]),
     )
