@@ -1,5 +1,5 @@
 # `make demo` runs the main job, `make test` passes the tests; both install what is missing first.
-.PHONY: help setup demo test check bench lint clean
+.PHONY: help setup demo test check bench soak lint clean
 
 PYTHON := .venv/bin/python
 
@@ -8,6 +8,7 @@ help:
 	@echo 'make test    install what is missing, run every check and test (about 13 minutes on two cores)'
 	@echo 'make check   the fast part of it (under 2 minutes)'
 	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 25 minutes; see docs/benchmarks.md)'
+	@echo 'make soak    2,000 random histories with kills and power losses (some minutes); EXAMPLES=, SEED='
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'
 
@@ -33,6 +34,15 @@ test: lint
 # Nothing else should run meanwhile. Options: make bench BENCH='--only full-0ms --rounds 3'
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
+
+# How many examples ran is in the statistics. The same SEED plays the same histories again.
+EXAMPLES ?= 2000
+SEED ?= $(shell date +%s)
+
+soak: setup
+	@echo 'soak: $(EXAMPLES) histories; again: make soak EXAMPLES=$(EXAMPLES) SEED=$(SEED)'
+	XMS_SOAK_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -q tests/histories -k any_history \
+	    --hypothesis-profile=soak --hypothesis-seed=$(SEED) --hypothesis-show-statistics
 
 clean:
 	rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lab import vddk_library
 from lab.layout import PASSWORD, SOURCE, USERNAME, Layout
 from lab.programs import free_port
 from lab.temporal_server import TemporalServer, answers
@@ -140,6 +141,7 @@ poll_seconds = 0.3
 
 [transport]
 plugin = "python {plugin}"
+libdir = "{vddk_library.make(self.layout.vddk)}"
 """)
 
     def start_worker(self, part: str, *, config: Path | None = None, role: str = "all") -> int:

@@ -51,6 +51,11 @@ class Layout:
         return self.directory / "vcenter.pem"
 
     @property
+    def vddk(self) -> Path:
+        """The place of VMware's library: with an empty file in the library's stead."""
+        return self.directory / "vddk"
+
+    @property
     def esxi(self) -> Path:
         """The stand-in ESXi host: disks and consoles of its VMs."""
         return self.directory / "esxi"

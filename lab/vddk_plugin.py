@@ -26,16 +26,25 @@ import nbdkit
 
 API_VERSION = 2
 
-REQUIRED: Final = ("server", "user", "password", "thumbprint", "vm", "snapshot", "file")
-OPTIONAL: Final = ("libdir", "port", "transports", "compression")
+REQUIRED: Final = ("server", "user", "password", "vm")
+"""What the real plugin misses in these words when it is to connect to a server."""
+
+REQUIRED_HERE: Final = ("thumbprint", "snapshot")
+"""The real one can do without: it would trust any server then, or read a disk that changes meanwhile."""
+
+OPTIONAL: Final = ("file", "libdir", "config", "port", "transports", "compression")
+COMPRESSIONS: Final = ("none", "zlib", "fastlz", "skipz")
 ALLOWED: Final = {
     "vm": re.compile(r"moref=\S+"),
-    "port": re.compile(r"[0-9]{1,5}"),
+    "snapshot": re.compile(r"\S+"),
     "thumbprint": re.compile(r"(?:[0-9A-Fa-f]{2}:){19}[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}"),
     "transports": re.compile(r"(?:file|hotadd|nbd|nbdssl|san)(?::(?:file|hotadd|nbd|nbdssl|san))*"),
-    "compression": re.compile(r"none|zlib|fastlz|skipz"),
     "file": re.compile(r"\[[^\]]+\] .+\.vmdk"),
 }
+LIBRARIES: Final = tuple(f"{place}libvixDiskLib.so.{version}" for version in (8, 7, 6) for place in ("lib64/", ""))
+"""Where the real plugin looks within `libdir`, in its order. Here a file of that name is enough: it is never loaded."""
+
+SECTOR: Final = 512
 SECONDS: Final = 60.0
 HANDLES: Final = 4
 """Connections to QEMU for each client: a connection answers one blocking call at a time."""
@@ -87,9 +96,15 @@ def thread_model() -> int:
 
 
 def config(key: str, value: str) -> None:
-    """Take one parameter."""
-    if key not in REQUIRED + OPTIONAL:
+    """Take one parameter, with the real plugin's refusals where it has some of its own."""
+    if key not in REQUIRED + REQUIRED_HERE + OPTIONAL:
         raise RuntimeError(f"unknown parameter '{key}'")
+    if key == "compression" and value not in COMPRESSIONS:
+        raise RuntimeError(f"unknown compression type: {value}")
+    if key == "port" and not (value.isdecimal() and int(value) < 1 << 16):
+        raise RuntimeError(f'port: could not parse number: "{value}"')
+    if key in ("libdir", "config") and not Path(value).exists():
+        raise RuntimeError(f"realpath: {value}: No such file or directory")
     if key in ALLOWED and not ALLOWED[key].fullmatch(value):
         raise RuntimeError(f"{key}: '{value}' is not a value that VDDK takes")
     _given[key] = value
@@ -97,12 +112,22 @@ def config(key: str, value: str) -> None:
 
 def config_complete() -> None:
     """Refuse to start without what VDDK needs."""
-    missing = [key for key in REQUIRED if key not in _given]
-    if missing:
-        raise RuntimeError(f"missing parameters: {', '.join(missing)}")
+    if "file" not in _given:
+        raise RuntimeError("you must supply the file=<FILENAME> parameter after the plugin name on the command line")
+    for key in REQUIRED + REQUIRED_HERE:
+        if key not in _given:
+            raise RuntimeError(f"remote connection requested, missing parameter: {key}")
     if not _given["password"].startswith("+"):
         raise RuntimeError("password: only password=+FILE keeps it off the command line")
     _given["password"] = Path(_given["password"][1:]).read_text().split("\n", 1)[0]
+
+
+def get_ready() -> None:
+    """Look for the library, at the moment at which the real plugin loads it."""
+    directory = Path(_given.get("libdir", "/usr/lib/vmware-vix-disklib"))
+    if not any((directory / name).exists() for name in LIBRARIES):
+        missing = directory / LIBRARIES[0]
+        raise RuntimeError(f"{missing}: cannot open shared object file: No such file or directory")
 
 
 def open(readonly: bool) -> Disk:  # noqa: A001, FBT001 - nbdkit's name and signature
@@ -126,9 +151,9 @@ def get_size(h: Disk) -> int:
     return h.size
 
 
-def can_multi_conn(_h: Disk) -> bool:
-    """Nobody writes, so every connection sees the same."""
-    return True
+def block_size(_h: Disk) -> tuple[int, int, int]:
+    """Whole sectors only, as VDDK reads."""
+    return SECTOR, 4096, 0xFFFFFFFF
 
 
 def can_extents(_h: Disk) -> bool:
@@ -138,6 +163,9 @@ def can_extents(_h: Disk) -> bool:
 
 def pread(h: Disk, buf: bytearray, offset: int, flags: int) -> None:  # noqa: ARG001 - nbdkit's signature
     """Read."""
+    if offset % SECTOR or len(buf) % SECTOR:
+        nbdkit.set_error(errno.EINVAL)
+        raise RuntimeError("read is not aligned to sectors")
     with h.connection("VixDiskLib_Read") as handle:
         buf[:] = handle.pread(len(buf), offset)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import heapq
 import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 from xms.errors import BadInput
 
@@ -24,6 +25,9 @@ seconds a deadlock; a repeating pattern could hide millions of ranges in a short
 
 SMALLEST_LIMIT = 64
 """One range always fits into a text of this many characters."""
+
+_SORTED_AT_ONCE = 1 << 16
+"""A million numbers take 8 MB in an array, and five times that in a list: so much of them is sorted as a list."""
 
 _SEVEN_BITS = 0x7F
 _MORE_FOLLOWS = 0x80
@@ -57,14 +61,13 @@ class ByteRanges:
                 ascending = ascending and (not starts or offset >= starts[-1])
                 starts.append(offset)
                 ends.append(offset + length)
-        order: Iterable[int] = range(len(starts)) if ascending else sorted(range(len(starts)), key=starts.__getitem__)
         bounds = array("Q")
-        for index in order:
-            if bounds and starts[index] <= bounds[-1]:
-                bounds[-1] = max(bounds[-1], ends[index])
+        for start, end in zip(starts, ends, strict=True) if ascending else _by_start(starts, ends):
+            if bounds and start <= bounds[-1]:
+                bounds[-1] = max(bounds[-1], end)
             else:
-                bounds.append(starts[index])
-                bounds.append(ends[index])
+                bounds.append(start)
+                bounds.append(end)
         self._bounds = bounds
 
     @classmethod
@@ -198,25 +201,32 @@ class ByteRanges:
             raise ValueError(f"a change map cannot be held within {limit_bytes} characters")
         if not self:
             return ""
-        count = min(len(self), MOST_RANGES)
-        text = _text_of(self._joined(count))
+        joined = self._joined(MOST_RANGES)
+        text = _text_of(joined._bounds)  # noqa: SLF001 - its own class
         while len(text) > limit_bytes:
             # Aims just below the limit and closes in: a tenth less a round at the very least.
-            count = max(1, min(count * limit_bytes // len(text), count * 9 // 10))
-            text = _text_of(self._joined(count))
+            joined = joined._joined(max(1, min(len(joined) * limit_bytes // len(text), len(joined) * 9 // 10)))  # noqa: SLF001
+            text = _text_of(joined._bounds)  # noqa: SLF001
         return text
 
-    def _joined(self, count: int) -> array[int]:
-        """The bounds of the superset that has at most `count` ranges and the fewest additional bytes."""
+    def _joined(self, count: int) -> ByteRanges:
+        """The superset that has at most `count` ranges and the fewest additional bytes."""
         superfluous = len(self) - count
         if superfluous <= 0:
-            return self._bounds
+            return self
         sizes = array("Q", (start - end for end, start in self._gaps()))
-        joined = bytearray(len(sizes))
-        for index in sorted(range(len(sizes)), key=sizes.__getitem__)[:superfluous]:
-            joined[index] = True
-        kept = (gap for gap, is_joined in zip(self._gaps(), joined, strict=True) if not is_joined)
-        return self._with_gaps(chain.from_iterable(kept))
+        largest, of_that_size = _nth_smallest(sizes, superfluous)
+
+        def kept() -> Iterator[int]:
+            left = of_that_size
+            for end, start in self._gaps():
+                if start - end > largest or (start - end == largest and not left):
+                    yield end
+                    yield start
+                elif start - end == largest:
+                    left -= 1
+
+        return ByteRanges._of(self._with_gaps(kept()))
 
     @classmethod
     def decode(cls, text: str) -> ByteRanges:
@@ -234,6 +244,30 @@ class ByteRanges:
         except (binascii.Error, ValueError, zlib.error) as error:
             raise _undecodable(str(error)) from None
         return cls._of(_bounds_of(raw))
+
+
+def _by_start(starts: array[int], ends: array[int]) -> Iterator[tuple[int, int]]:
+    """The pairs, ascending by their first numbers; both arrays are put in order by parts."""
+    for part in _parts(starts):
+        pairs = sorted(zip(starts[part], ends[part], strict=True))
+        starts[part] = array("Q", (start for start, _ in pairs))
+        ends[part] = array("Q", (end for _, end in pairs))
+    seen_starts, seen_ends = memoryview(starts), memoryview(ends)
+    return heapq.merge(*(zip(seen_starts[part], seen_ends[part], strict=True) for part in _parts(starts)))
+
+
+def _nth_smallest(values: array[int], count: int) -> tuple[int, int]:
+    """The largest one of the `count` smallest values, and how many of them are equal to it."""
+    ordered = array("Q")
+    for part in _parts(values):
+        ordered.extend(sorted(values[part]))
+    seen = memoryview(ordered)
+    largest = next(islice(heapq.merge(*(seen[part] for part in _parts(ordered))), count - 1, None))
+    return largest, count - sum(value < largest for value in values)
+
+
+def _parts(values: array[int]) -> list[slice]:
+    return [slice(first, first + _SORTED_AT_ONCE) for first in range(0, len(values), _SORTED_AT_ONCE)]
 
 
 def _text_of(bounds: array[int]) -> str:

@@ -20,6 +20,10 @@ from xms.errors import ConfigurationError
 
 SEARCHED = (Path("~/.config/xms/config.toml"), Path("/etc/xms/config.toml"))
 
+Transports = Annotated[
+    str, StringConstraints(pattern=r"^(file|hotadd|nbd|nbdssl|san)(:(file|hotadd|nbd|nbdssl|san))*$")
+]
+
 Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
 
 
@@ -74,12 +78,19 @@ class TransportConfig(Section):
 
     nbdkit: str = "nbdkit"
     plugin: str = Field(default="vddk", description="nbdkit's name of the VDDK plugin, or the path of another")
-    libdir: Path = Path("/usr/lib/vmware-vix-disklib")
-    transports: str = "file:nbdssl:nbd"
-    compression: str = Field(default="", description="fastlz, skipz or empty")
-    thumbprint_hash: Literal["sha256", "sha1"] = Field(
-        default="sha256", description="hash of the thumbprint that VDDK is given; older VDDK releases take SHA-1 only"
+    libdir: Path = Field(
+        default=Path("/usr/lib/vmware-vix-disklib"), description="VMware's VDDK: the directory that has lib64 in it"
     )
+    vddk_config: Path | None = Field(default=None, description="VDDK's own configuration file; None: its defaults")
+    transports: Transports = "file:nbdssl:nbd"
+    compression: Literal["", "none", "zlib", "fastlz", "skipz"] = ""
+    thumbprint_hash: Literal["sha1", "sha256"] = Field(
+        default="sha1", description="hash of the thumbprint that VDDK is given; nbdkit's manual knows SHA-1 only"
+    )
+    retry_filter: Literal["retry-request", "retry", "none"] = Field(
+        default="retry-request", description="nbdkit's filter that repeats failed reads"
+    )
+    retries: int = Field(default=2, ge=1, le=5, description="how often that filter repeats a read")
 
 
 class ConversionConfig(Section):

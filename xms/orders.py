@@ -165,7 +165,9 @@ class PlanDisk(Model):
     snapshot: str = Field(description="moref")
     disk: SnapshotDisk
     baseline: Baseline
-    replica_capacity: int = Field(description="bytes of the disk that the replica already covers")
+    replica_capacity: int = Field(
+        description="bytes that the disk had at its last committed sync; before the first one, when its volume was made"
+    )
     volume_is_zeroed: bool = Field(description="volume is new, never written and known to read as zeroes")
     ranges_limit: int = Field(
         default=262144, description="characters that the encoded plan may have; the VM's disks share one message"

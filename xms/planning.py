@@ -22,7 +22,8 @@ def plan_disk(order: PlanDisk, *, allocated: Callable[[], Areas], changed: Calla
 
     Ranges that are not allocated read as zeroes. They are left out only for a volume that is known to hold zeroes
     there, because it is new, zeroed, and was never written: any earlier stream, committed or not, may have put
-    something there.
+    something there. A volume that was extended since it was made is not known to: that new volumes of its type are
+    zeroed says nothing of the end of an extended one.
 
     Args:
         order: the disk, as the snapshot froze it and as the replica is known.
@@ -37,7 +38,7 @@ def plan_disk(order: PlanDisk, *, allocated: Callable[[], Areas], changed: Calla
     whole = ByteRanges.whole(capacity)
     since = order.baseline.change_id
     if since is None:
-        if not order.volume_is_zeroed:
+        if not order.volume_is_zeroed or order.replica_capacity < capacity:
             return _plan(order, whole, full=True)
         ranges, areas = _allocated_or_whole(allocated, capacity)
         return _plan(order, ranges, full=True, skip_zeroes=True, areas=areas)

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from lab import vddk_library
 from lab.cloud.server import CloudServer
 from lab.esxi.host import LabHost
 from lab.esxi.interface import DiskSpec, Machine, MachineSpec, NicSpec
@@ -117,6 +118,7 @@ poll_seconds = 0.2
 
 [transport]
 plugin = "{plugin}"
+libdir = "{vddk_library.make(self.directory / "vddk")}"
 
 [conversion]
 program = "{STAND_IN_VIRT_V2V}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from xms.change_map import ByteRanges
 from xms.engine.copy import CopyResult, copy_ranges
@@ -18,6 +19,9 @@ from xms.errors import Interrupted, LeaseLost
 from xms.models import DiskProgress, Model
 
 MIB = 1 << 20
+
+LEASE_SECONDS = 3.0
+"""of the writers that are processes: short for the test's sake, long enough for a busy machine"""
 
 
 @dataclass
@@ -94,8 +98,15 @@ class RecordingPulse:
         return max(later - earlier for earlier, later in pairwise(self.times))
 
 
+class HasUri(Protocol):
+    """An export, wherever it comes from."""
+
+    @property
+    def uri(self) -> str: ...
+
+
 def copy(  # noqa: PLR0913 - the call's arguments, with defaults
-    source: Served,
+    source: HasUri,
     volume: Path,
     ranges: ByteRanges | None = None,
     *,

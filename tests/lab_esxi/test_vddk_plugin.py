@@ -20,6 +20,7 @@ from pathlib import Path
 import nbd
 import pytest
 
+from lab import vddk_library
 from lab.esxi.machine import LabMachine
 from lab.vcenter.certificate import make
 from tests.lab_esxi.conftest import MEBIBYTE, ROOT, SIZE
@@ -100,7 +101,7 @@ def parameters(door: Door, tmp_path: Path, changes: dict[str, str | None]) -> li
     password = tmp_path / "password"
     password.write_text(PASSWORD + "\n")
     given: dict[str, str | None] = {
-        "libdir": "/opt/vddk",
+        "libdir": str(vddk_library.make(tmp_path / "vddk")),
         "server": "127.0.0.1",
         "port": str(door.port),
         "user": "xms",
@@ -135,7 +136,7 @@ def serve(door: Door, machine: LabMachine, tmp_path: Path) -> Serve:
             "--unix",
             str(served.socket),
         ]
-        command += ["--filter=retry", "python", str(PLUGIN), *parameters(door, tmp_path, changes), "retries=0"]
+        command += ["python", str(PLUGIN), *parameters(door, tmp_path, changes)]
         with served.log.open("wb") as log, subprocess.Popen(command, stderr=log) as process:
             try:
                 end = time.monotonic() + 20
@@ -157,8 +158,8 @@ def test_a_disk_of_a_snapshot_is_served(serve: Serve, door: Door, machine: LabMa
         handle = served.connect()
         assert handle.get_size() == SIZE
         assert handle.is_read_only()
-        assert handle.can_multi_conn()
-        assert bytes(handle.pread(21, MEBIBYTE)) == b"data of the root disk"
+        assert not handle.can_multi_conn()
+        assert bytes(handle.pread(512, MEBIBYTE)[:21]) == b"data of the root disk"
         handle.shutdown()
     assert door.asked[0] == {
         "user": "xms",
@@ -167,6 +168,19 @@ def test_a_disk_of_a_snapshot_is_served(serve: Serve, door: Door, machine: LabMa
         "snapshot": "snapshot-101-1",
         "file": DISK,
     }
+
+
+def test_sectors_only_are_read(serve: Serve) -> None:
+    with serve() as served:
+        handle = served.connect()
+        handle.set_strict_mode(0)  # libnbd would refuse it by itself
+        assert handle.get_block_size(nbd.SIZE_MINIMUM) == 512
+        with pytest.raises(nbd.Error):
+            handle.pread(100, 0)
+        with pytest.raises(nbd.Error):
+            handle.pread(512, 100)
+        handle.shutdown()
+        assert "read is not aligned to sectors" in served.log.read_text()
 
 
 def test_what_is_not_allocated_is_told(serve: Serve) -> None:
@@ -227,7 +241,7 @@ def test_a_snapshot_that_goes_away_breaks_the_reads(serve: Serve, machine: LabMa
         handle = served.connect()
         machine.remove_snapshot(1)
         with pytest.raises(nbd.Error):
-            handle.pread(1, 0)
+            handle.pread(512, 0)
         handle.shutdown()
         assert "VixDiskLib_Read: " in served.log.read_text()
 
@@ -240,7 +254,17 @@ def test_a_snapshot_that_goes_away_breaks_the_reads(serve: Serve, machine: LabMa
         ({"vm": "db-prod-01"}, "vm: 'db-prod-01'"),
         ({"transports": "carrier-pigeon"}, "transports: 'carrier-pigeon'"),
         ({"file": "root.vmdk"}, "file: 'root.vmdk'"),
-        ({"snapshot": None}, "missing parameters: snapshot"),
+        ({"server": None}, "remote connection requested, missing parameter: server"),
+        ({"vm": None}, "missing parameter: vm"),
+        ({"thumbprint": None}, "missing parameter: thumbprint"),
+        ({"snapshot": None}, "missing parameter: snapshot"),
+        ({"file": None}, "you must supply the file=<FILENAME> parameter"),
+        ({"compression": "gzip"}, "unknown compression type: gzip"),
+        ({"port": "443s"}, "port: could not parse number"),
+        ({"port": "65536"}, "port: could not parse number"),
+        ({"libdir": "/no/such/place"}, "realpath: /no/such/place: No such file or directory"),
+        ({"libdir": "/usr"}, "/usr/lib64/libvixDiskLib.so.8: cannot open shared object file"),
+        ({"config": "/no/such/file"}, "realpath: /no/such/file: No such file or directory"),
         ({"cookie": "x"}, "unknown parameter 'cookie'"),
     ],
 )

@@ -12,6 +12,7 @@ from shutil import rmtree
 import nbd
 import pytest
 
+from lab import vddk_library
 from lab.esxi.host import LabHost
 from lab.esxi.interface import DiskSpec, Machine, MachineSpec
 from lab.vcenter.certificate import make
@@ -83,7 +84,11 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     )
     try:
         host.machines[0].power_on()
-        yield Lab(host.machines[0], source, TransportConfig(plugin=f"python {PLUGIN}", libdir=tmp_path))
+        yield Lab(
+            host.machines[0],
+            source,
+            TransportConfig(plugin=f"python {PLUGIN}", libdir=vddk_library.make(tmp_path / "vddk")),
+        )
     finally:
         server.stop()
         host.close()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import ssl
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import nbd
@@ -21,6 +22,8 @@ import pytest
 
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
+from tests.docs.pages import ROOT, rows
+from tests.engine.rig import copy
 from tests.vsphere.memory_host import MemoryHost
 from xms.config import SourceConfig, TransportConfig
 from xms.errors import (
@@ -28,6 +31,7 @@ from xms.errors import (
     Interrupted,
     ProgramMissing,
     SnapshotLost,
+    SourceForbidden,
     SourceNotTrusted,
     SourceRefusedLogin,
     SourceUnreachable,
@@ -36,7 +40,7 @@ from xms.errors import (
 )
 from xms.models import Model
 from xms.transport import vddk
-from xms.transport.nbdkit_log import explain
+from xms.transport.nbdkit_log import MEANINGS, explain
 from xms.transport.vddk import open_export
 
 PLUGIN = Path(__file__).parent / "fake_vddk.py"
@@ -52,12 +56,15 @@ class Exporter:
     transport: TransportConfig
     directory: Path
 
-    def script(self, *, config_error: str = "", open_error: str = "", read_error: str = "") -> None:
+    def script(
+        self, *, config_error: str = "", open_error: str = "", read_error: str = "", failing_reads: int = 1000
+    ) -> None:
         script = {
             "content": CONTENT,
             "config_error": config_error,
             "open_error": open_error,
             "read_error": read_error,
+            "failing_reads": failing_reads,
         }
         (self.directory / "script.json").write_text(json.dumps(script))
 
@@ -71,6 +78,9 @@ class Exporter:
             "path": "[ds1] web/web disk.vmdk",
         }
         return open_export(**{**arguments, **changes})
+
+    def calls(self, what: str) -> int:
+        return (self.directory / "calls").read_text().count(what)
 
     def given(self) -> Any:  # noqa: ANN401 - JSON
         return json.loads((self.directory / "given.json").read_text())
@@ -138,7 +148,7 @@ def test_the_plugin_is_given_what_vddk_takes(exporter: Exporter) -> None:
         "port": str(exporter.source.port),
         "user": "reader",
         "password": f"+{exporter.source.password_file}",
-        "thumbprint": exporter.source.thumbprint,
+        "thumbprint": sha1_of(exporter),
         "vm": "moref=vm-101",
         "snapshot": "snapshot-101-3",
         "transports": "file:nbdssl:nbd",
@@ -157,12 +167,98 @@ def test_the_password_is_in_no_argument_and_no_environment(exporter: Exporter, m
     assert "another secret" not in str(given["environment"])
 
 
-def test_an_old_vddk_is_given_the_sha1_of_the_verified_certificate(exporter: Exporter) -> None:
-    transport = exporter.transport.model_copy(update={"thumbprint_hash": "sha1"})
-    with exporter.open(transport=transport):
-        thumbprint = exporter.given()["parameters"]["thumbprint"]
+def sha1_of(exporter: Exporter) -> str:
     certificate = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", exporter.source.port)))
-    assert thumbprint == hashlib.sha1(certificate, usedforsecurity=False).digest().hex(":").upper()
+    return hashlib.sha1(certificate, usedforsecurity=False).digest().hex(":").upper()
+
+
+def test_a_vddk_that_takes_sha256_is_given_the_pinned_thumbprint(exporter: Exporter) -> None:
+    transport = exporter.transport.model_copy(update={"thumbprint_hash": "sha256"})
+    with exporter.open(transport=transport):
+        assert exporter.given()["parameters"]["thumbprint"] == exporter.source.thumbprint
+
+
+def test_vddk_is_given_its_own_configuration_file(exporter: Exporter) -> None:
+    transport = exporter.transport.model_copy(update={"vddk_config": Path("/etc/xms/vddk.conf")})
+    with exporter.open(transport=transport):
+        assert exporter.given()["parameters"]["config"] == "/etc/xms/vddk.conf"
+
+
+def test_nothing_secret_is_to_be_seen_of_the_process_while_it_runs(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPORAL_API_KEY", "another secret")
+    with exporter.open() as uri:
+        read_by(uri)
+        process = Path(f"/proc/{exporter.given()['pid']}")
+        shown = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        files = [file for file in socket_of(uri).parent.iterdir() if file.is_file()]
+        shown += b"".join(file.read_bytes() for file in files)
+    assert b"password=+" in shown
+    assert SECRET.encode() not in shown
+    assert b"another secret" not in shown
+
+
+def test_a_client_may_read_any_bytes_although_vddk_reads_sectors_and_has_one_connection(exporter: Exporter) -> None:
+    with exporter.open() as uri:
+        connection = nbd.NBD()
+        connection.connect_uri(uri)
+        assert bytes(connection.pread(7, 4)).decode() == CONTENT[4:11]
+        assert connection.get_block_size(nbd.SIZE_MINIMUM) == 1
+        assert not connection.can_multi_conn()
+        connection.shutdown()
+    assert exporter.calls("read 0+512\n") == exporter.calls("read")
+
+
+@pytest.mark.parametrize("retry_filter", ["retry-request", "retry"])
+def test_a_read_that_fails_once_is_repeated_before_the_client_hears_of_it(
+    exporter: Exporter, retry_filter: str
+) -> None:
+    exporter.script(read_error="VixDiskLib_Read: the host connection has been lost", failing_reads=1)
+    transport = exporter.transport.model_copy(update={"retry_filter": retry_filter})
+    with exporter.open(transport=transport) as uri:
+        opened = exporter.calls("open")
+        assert read_by(uri) == CONTENT
+        assert exporter.calls("read") == 2
+        # The older filter opens the disk anew, the newer one does not.
+        assert exporter.calls("open") - opened == (1 if retry_filter == "retry-request" else 2)
+
+
+def test_how_often_a_read_is_repeated_is_bounded_and_configured(exporter: Exporter) -> None:
+    exporter.script(read_error="VixDiskLib_Read: the host connection has been lost")
+    for retry_filter, tries in (("none", 1), ("retry-request", 2)):
+        transport = exporter.transport.model_copy(update={"retry_filter": retry_filter, "retries": 1})
+        before = exporter.calls("read") if (exporter.directory / "calls").exists() else 0
+        with pytest.raises(XmsError), exporter.open(transport=transport) as uri:
+            read_by(uri)
+        assert exporter.calls("read") - before == tries
+
+
+@dataclass(frozen=True)
+class Opened:
+    uri: str
+
+
+def test_the_engine_opens_the_disk_anew_when_repeating_a_read_does_not_help(exporter: Exporter, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.write_bytes(bytes(len(CONTENT)))
+    exporter.script(read_error="VixDiskLib_Read: the host connection has been lost", failing_reads=4)
+    transport = exporter.transport.model_copy(update={"retries": 1})
+    with exporter.open(transport=transport) as uri:
+        opened = exporter.calls("open")
+        copy(Opened(uri), volume)
+    assert volume.read_text() == CONTENT
+    assert exporter.calls("open") - opened == 3
+    assert exporter.calls("read") == 5
+
+
+@pytest.mark.parametrize("retry_filter", ["retry-request", "retry", "none"])
+def test_a_wrong_password_is_tried_once_whatever_is_repeated_else(exporter: Exporter, retry_filter: str) -> None:
+    exporter.script(open_error="VixDiskLib_ConnectEx: Cannot connect to host: Incorrect user name or password")
+    transport = exporter.transport.model_copy(update={"retry_filter": retry_filter, "retries": 5})
+    with pytest.raises(SourceRefusedLogin), exporter.open(transport=transport):
+        pytest.fail("it was opened")
+    assert exporter.calls("open") == 1
 
 
 def test_a_server_with_another_certificate_is_not_even_tried(exporter: Exporter) -> None:
@@ -332,25 +428,73 @@ def test_opening_shows_life_and_can_be_interrupted(exporter: Exporter) -> None:
         pytest.fail("it was opened")
 
 
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("nbdkit: vddk[1]: error: VixDiskLib_ConnectEx: Incorrect user name/password", SourceRefusedLogin),
-        ("nbdkit: vddk[1]: error: vim.fault.InvalidLogin", SourceRefusedLogin),
-        ("nbdkit: error: the server answered 401", SourceRefusedLogin),
-        ("nbdkit: vddk[1]: error: SSL: thumbprint does not match", SourceNotTrusted),
-        (
-            "nbdkit: vddk[1]: error: The object has already been deleted or has not been completely created",
-            SnapshotLost,
-        ),
-        ("nbdkit: vddk[1]: error: ManagedObjectNotFound", SnapshotLost),
-        ("nbdkit: vddk[1]: error: snapshot-101-3 is not a snapshot of vm-101: unknown", SnapshotLost),
-        ("nbdkit: vddk[1]: error: Connection refused", SourceUnreachable),
-        ("nbdkit: error: libvixDiskLib.so.8: cannot open shared object file", ProgramMissing),
-        ("nbdkit: vddk[1]: error: NfcFssrvr: out of memory", TransportFailed),
-        ("", TransportFailed),
-    ],
-)
-def test_the_log_tells_what_a_failure_means(line: str, kind: Callable[..., XmsError]) -> None:
+LINES: Final[list[tuple[str, type[XmsError]]]] = [
+    ("VixDiskLib_ConnectEx: Incorrect user name/password", SourceRefusedLogin),
+    (
+        "VixDiskLib_ConnectEx: Cannot connect to host: Cannot complete login due to an incorrect user name or password",
+        SourceRefusedLogin,
+    ),
+    ("vim.fault.InvalidLogin", SourceRefusedLogin),
+    ("the server answered 401", SourceRefusedLogin),
+    ("VixDiskLib_Open: [ds] web.vmdk: You do not have access rights to this file", SourceForbidden),
+    ("SSL: thumbprint does not match", SourceNotTrusted),
+    ("VixDiskLib_Open: [ds] web.vmdk: Unknown error", SourceNotTrusted),
+    (
+        'Please verify whether the "thumbprint" parameter (AA:BB) matches the SHA1 fingerprint of the remote',
+        SourceNotTrusted,
+    ),
+    ("The object has already been deleted or has not been completely created", SnapshotLost),
+    ("ManagedObjectNotFound", SnapshotLost),
+    ("snapshot-101-3 is not a snapshot of vm-101: unknown", SnapshotLost),
+    ("VixDiskLib_Open: [ds] web-000002.vmdk: A file was not found", SnapshotLost),
+    ("Connection refused", SourceUnreachable),
+    ("VixDiskLib_Open: [ds] web.vmdk: The server refused connection", SourceUnreachable),
+    ("[NFC ERROR]NfcNewAuthdConnectionEx: Failed to connect: Failed to connect to server esx1:902", SourceUnreachable),
+    ("VixDiskLib_ConnectEx: Cannot connect to host", SourceUnreachable),
+    ("VixDiskLib_Read: The host connection has been lost", SourceUnreachable),
+    ("/opt/vddk/lib64/libvixDiskLib.so.8: cannot open shared object file: No such file or directory", ProgramMissing),
+    ("realpath: /opt/vddk: No such file or directory", ProgramMissing),
+    ("cannot open plugin 'vddk': nbdkit-vddk-plugin.so: cannot open shared object file", ProgramMissing),
+    (
+        "cannot open filter 'retry-request': nbdkit-retry-request-filter.so: cannot open shared object file",
+        ProgramMissing,
+    ),
+    (
+        "NfcFssrvrProcessErrorMsg: received NFC error 5 from server: Failed to allocate the requested 2097176 bytes",
+        TransportFailed,
+    ),
+    (
+        "NfcNewAuthdConnectionEx: Failed to connect: Error reading from vmware-authd socket. Reason: Resource busy",
+        TransportFailed,
+    ),
+    ("VixDiskLib_Open: [ds] web.vmdk: Failed to lock the file", TransportFailed),
+    ("VixDiskLib_Open: [ds] web.vmdk: The file is already in use", TransportFailed),
+    ("something that nobody has seen before", TransportFailed),
+]
+
+
+@pytest.mark.parametrize(("line", "kind"), LINES)
+def test_the_log_tells_what_a_failure_means(line: str, kind: type[XmsError]) -> None:
     failure = TransportFailed("the disk could not be opened", because="no export named ''")
-    assert type(explain(failure, line, vm="web", host="vcenter")) is kind
+    error = explain(failure, f"nbdkit: vddk[1]: error: {line}", vm="web", host="vcenter")
+    assert type(error) is kind
+    assert line in error.because
+    assert error.do or "nobody" in line
+
+
+def test_an_empty_log_leaves_the_failure_as_the_client_saw_it() -> None:
+    failure = TransportFailed("the disk could not be opened", because="no export named ''")
+    assert type(explain(failure, "", vm="web", host="vcenter")) is TransportFailed
+
+
+def test_what_was_overcome_long_ago_explains_nothing() -> None:
+    failure = TransportFailed("a read failed", because="Input/output error")
+    log = "nbdkit: error: Connection refused\n" + "nbdkit: vddk[1]: error: VixDiskLib_Read: odd\n" * 30
+    assert type(explain(failure, log, vm="web", host="vcenter")) is TransportFailed
+
+
+def test_every_meaning_of_the_log_is_in_the_table_for_operators() -> None:
+    documented = rows(ROOT / "docs" / "vddk.md", "## Errors")
+    said = [re.sub(r"\{disk\}", "the disk of VM", meaning.what.replace("{host}", "HOST")) for meaning in MEANINGS]
+    assert list(documented) == said
+    assert [cells[-1].strip(" |") for cells in documented.values()] == [meaning.do for meaning in MEANINGS]

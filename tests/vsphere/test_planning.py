@@ -58,12 +58,22 @@ def ranges_of(plan: DiskPlan) -> list[Area]:
 
 def test_a_first_copy_onto_a_new_zeroed_volume_takes_the_allocated_areas_and_skips_zeroes() -> None:
     plan = plan_disk(
-        a_plan_order(change_id=None, volume_is_zeroed=True, replica_capacity=0),
+        a_plan_order(change_id=None, volume_is_zeroed=True),
         allocated=lambda: [(0, MIB), (2 * MIB, MIB)],
         changed=never_asked,
     )
     assert ranges_of(plan) == [(0, MIB), (2 * MIB, MIB)]
     assert (plan.full, plan.skip_zeroes, plan.bytes, plan.areas) == (True, True, 2 * MIB, 2)
+
+
+def test_a_volume_that_was_extended_before_its_first_copy_is_not_taken_for_zeroed() -> None:
+    plan = plan_disk(
+        a_plan_order(change_id=None, volume_is_zeroed=True, replica_capacity=9 * MIB),
+        allocated=never_asked,
+        changed=never_asked,
+    )
+    assert ranges_of(plan) == [(0, 10 * MIB)]
+    assert not plan.skip_zeroes
 
 
 @pytest.mark.parametrize("error", [ChangeTrackingReset("no"), ChangeTrackingBroken("no")])
@@ -148,6 +158,7 @@ class AJob:
     covered: int = 0
 
     def __post_init__(self) -> None:
+        self.covered = len(self.source)
         self.replica = [self.unwritten] * len(self.source)
 
     @property
@@ -227,9 +238,7 @@ def a_history(draw: st.DrawFn) -> AJob:
             case "unmap":
                 job.write(draw(st.integers(0, 20)), 0)
             case "grow":
-                # A volume is made for the disk as it is then: the replica grows after its first sync only.
-                if job.covered:
-                    job.grow(draw(st.integers(1, 3)))
+                job.grow(draw(st.integers(1, 3)))
             case "reset":
                 job.reset_tracking()
             case _:

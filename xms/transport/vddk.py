@@ -4,9 +4,17 @@ The password goes by file, the server's certificate is pinned, and the process e
 when a client connects, and tells the client nothing of use when that fails; the reason is in nbdkit's log. So an export
 is tried once before it is handed out, and the log is read.
 
-VDDK verifies the server by its thumbprint alone. Which hash it takes depends on its release: nbdkit's manual describes
-SHA-1, which every release up to 8 takes; vSphere as a whole is moving to SHA-256. `transport.thumbprint_hash` says
-which one is passed. Either is computed of the certificate that the worker itself has just verified.
+VDDK verifies the server by its thumbprint alone. nbdkit's manual describes SHA-1; vSphere as a whole is moving to
+SHA-256. `transport.thumbprint_hash` says which one is passed. Either is computed of the certificate that the worker
+itself has just verified.
+
+Three of nbdkit's filters stand before the plugin. `blocksize` gives VDDK whole sectors, and reads of 2 MiB at most:
+more exhaust the memory of the host's NFC service (nbdkit-vddk-plugin(1)). `multi-conn` keeps a client to one
+connection: each has a VDDK handle of its own, and several are slower than one with many reads under way.
+`retry-request` repeats a read that failed while the others go on. The older `retry` opens the disk anew instead; but it
+lets one request through at a time, whatever the plugin can do, and a copy is four times slower for it at 2 ms of
+latency. A new connection, which opens the disk anew, too, is what the engine makes by itself when repeating does not
+help.
 """
 
 from __future__ import annotations
@@ -29,7 +37,7 @@ from pydantic import SecretStr
 from xms.config import SourceConfig, TransportConfig
 from xms.errors import ProgramMissing, TransportFailed
 from xms.pulse import Pulse, no_pulse
-from xms.transport.nbdkit_log import NbdkitLog, explain
+from xms.transport.nbdkit_log import NbdkitLog, explain, no_retry_helps
 from xms.transport.private_directory import private_directory
 from xms.vsphere.trust import verified_certificate
 
@@ -42,6 +50,9 @@ END_SECONDS: Final = 5.0
 only reads; but VDDK may keep the snapshot's disks locked for a while then."""
 
 POLL_SECONDS: Final = 0.05
+RETRY_DELAY_SECONDS: Final = 1
+"""All tries of a read together stay well below the engine's patience with a source that gives no answer."""
+
 PASSED_ENVIRONMENT: Final = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR")
 """All that nbdkit and its plugins need: the worker's environment may hold keys that are not theirs to see."""
 
@@ -102,7 +113,7 @@ def open_export(
         process, log = stack.enter_context(_running(command, secret=password))
         try:
             _wait_until_ready(process, ready_file(socket), pulse=pulse)
-            _try_connection(process, socket, pulse=pulse)
+            _try_connection(process, socket, log, pulse=pulse)
             yield f"nbd+unix:///?socket={quote(str(socket))}"
         except TransportFailed as failure:
             raise explain(failure, log.text(), vm=vm, host=source.host) from failure
@@ -120,6 +131,7 @@ def _command(
         str(socket),
         "--pidfile",
         str(ready_file(socket)),
+        *_filters(transport),
         *shlex.split(transport.plugin),
         f"libdir={transport.libdir}",
         f"server={source.host}",
@@ -132,8 +144,33 @@ def _command(
         f"snapshot={disk.snapshot}",
         f"transports={transport.transports}",
         *([f"compression={transport.compression}"] if transport.compression else []),
+        *([f"config={transport.vddk_config}"] if transport.vddk_config else []),
         f"file={disk.path}",
+        *_filter_parameters(transport),
     ]
+
+
+def _filters(transport: TransportConfig) -> list[str]:
+    retry = [] if transport.retry_filter == "none" else [f"--filter={transport.retry_filter}"]
+    return ["--filter=blocksize", "--filter=multi-conn", *retry]
+
+
+def _filter_parameters(transport: TransportConfig) -> list[str]:
+    """What nbdkit takes out of the plugin's parameters for its filters."""
+    sizes = ["minblock=512", "maxdata=2M", "multi-conn-mode=disable"]
+    match transport.retry_filter:
+        case "retry-request":
+            # A disk that does not open is the worker's to try again: vCenter locks accounts that fail too often.
+            return [
+                *sizes,
+                f"retry-request-retries={transport.retries}",
+                f"retry-request-delay={RETRY_DELAY_SECONDS}",
+                "retry-request-open=false",
+            ]
+        case "retry":
+            return [*sizes, f"retries={transport.retries}", f"retry-delay={RETRY_DELAY_SECONDS}"]
+        case "none":
+            return sizes
 
 
 def _thumbprint(source: SourceConfig, transport: TransportConfig) -> str:
@@ -187,7 +224,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], ready: Path, *, pulse: P
         time.sleep(POLL_SECONDS)
 
 
-def _try_connection(process: subprocess.Popen[bytes], socket: Path, *, pulse: Pulse) -> None:
+def _try_connection(process: subprocess.Popen[bytes], socket: Path, log: NbdkitLog, *, pulse: Pulse) -> None:
     """Connect once and go away again: that makes VDDK log in and open the disk."""
     deadline = time.monotonic() + CONNECT_SECONDS
     connection = nbd.NBD()
@@ -196,6 +233,8 @@ def _try_connection(process: subprocess.Popen[bytes], socket: Path, *, pulse: Pu
         while connection.aio_is_connecting():
             pulse()
             _refuse_ended(process)
+            if no_retry_helps(log.so_far()):
+                raise TransportFailed("the disk could not be opened", because="trying again would not help")
             if time.monotonic() > deadline:
                 raise TransportFailed("the disk could not be opened", because=f"not within {CONNECT_SECONDS:.0f} s")
             connection.poll(500)

@@ -1,0 +1,1 @@
+"""Whole histories of jobs, played through the real planner and the real engine."""
