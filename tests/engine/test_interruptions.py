@@ -367,7 +367,8 @@ def test_an_interruption_is_heard_while_the_source_stalls(serve: Serve, tmp_path
             pulse=pulse,
         )
 
-    assert time.monotonic() - started < 3
+    # What was asked for is given a moment to arrive, by the copy and by the connection.
+    assert time.monotonic() - started < 0.5 + engine.DRAIN_SECONDS + connection.DRAIN_SECONDS + 1.5
 
 
 def test_a_source_that_never_answers_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -381,7 +381,6 @@ def test_a_stream_whose_worker_is_told_to_stop_goes_on_exactly_at_its_last_heart
     assert done.second == WHOLE.from_offset(done.last.flushed_to)
 
 
-@pytest.mark.xfail(reason="reads that are under way are dropped, and hold the watermark back", strict=True)
 def test_after_a_worker_was_told_to_stop_nothing_is_read_again(outside: Outside, serve: Serve, tmp_path: Path) -> None:
     done = hand_over(outside, serve, tmp_path)
 

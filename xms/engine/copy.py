@@ -10,6 +10,7 @@ Two threads: this one reads and shows life, `write_behind` writes. Blocks go fro
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,9 @@ CHECKPOINT_SECONDS: Final = 3.0
 since a flush of the bounded write-back takes well under a second and a heartbeat is at most one second old."""
 
 BEAT_SECONDS: Final = 0.25
+
+DRAIN_SECONDS: Final = 1.0
+"""For what was asked for when the work was told to stop: what arrives in that time need not be read again."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ class _Copy:
         self._reader: Reader | None = None
         self._behind: WriteBehind | None = None
         self._next_beat = 0.0
+        self._stopped: Interrupted | None = None
+        self._drained_at = math.inf
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
         self._done_before = ranges.below(start_at).total
         self.account = Account(ranges, start_at)
@@ -174,6 +180,8 @@ class _Copy:
                 if block.data is not None:
                     self._throttle.passed(block.length, self.tick)
                 self.tick()
+            if self._stopped:
+                raise self._stopped
         except (Interrupted, TransportFailed):
             self._last_checkpoint(reader, behind)
             # An activity's pulse passes the detail on before it raises Interrupted once more.
@@ -195,8 +203,19 @@ class _Copy:
             if now >= self._next_checkpoint:
                 self._next_checkpoint = now + CHECKPOINT_SECONDS
                 self._behind.checkpoint(self._reader.finished_to)
-        self._beat()
+        try:
+            self._beat()
+        except Interrupted as stop:
+            self._drain(stop, now)
         self._look_at_the_clock()
+
+    def _drain(self, stop: Interrupted, now: float) -> None:
+        """Ask for nothing more, and let what is under way arrive, for a moment."""
+        if self._reader is None or now >= self._drained_at:
+            raise stop
+        if self._stopped is None:
+            self._stopped, self._drained_at = stop, now + DRAIN_SECONDS
+            self._reader.stop()
 
     def _look_at_the_clock(self) -> None:
         if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
