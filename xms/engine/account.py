@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from xms.change_map import ByteRanges
+from xms.engine.range_list import RangeList
 from xms.errors import VerificationFailed
 
 NAMED: Final = 3
@@ -32,11 +33,11 @@ class Account:
         """settled by this attempt"""
         self._open = ByteRanges()
         """flushed, and not settled yet"""
-        self._loose: list[tuple[int, int]] = []
+        self._loose = RangeList()
 
     def add(self, offset: int, length: int) -> None:
         """Count in what a flush has made durable, or what the volume is known to hold anyway."""
-        self._loose.append((offset, length))
+        self._loose.add(offset, length)
 
     def settle(self, end: int) -> None:
         """Make sure that exactly the plan below the byte offset `end` is flushed, and nothing beside the plan.
@@ -45,7 +46,7 @@ class Account:
             VerificationFailed: one of the two accounts has what the other has not; nothing more is settled.
         """
         self._open |= ByteRanges(self._loose)
-        self._loose.clear()
+        self._loose = RangeList()
         rest = self._plan.from_offset(self.settled_to)
         due = rest.below(end)
         lacking = due - self._open

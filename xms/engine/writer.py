@@ -17,6 +17,7 @@ from typing import Final, NoReturn, Self
 
 from xms.engine.extents import LARGEST_READ
 from xms.engine.guard import Guard
+from xms.engine.range_list import RangeList
 from xms.errors import VolumeBusy, VolumeTooSmall, WriteFailed
 
 WINDOW: Final = 32 << 20
@@ -81,7 +82,7 @@ class Volume:
             self._waiting: deque[tuple[int, int, int]] = deque()
             """offset and length of a stretch, and the bytes that were written in it"""
             self._waiting_bytes = 0
-            self._unflushed: list[tuple[int, int]] = []
+            self._unflushed = RangeList()
             self._check(capacity)
             self._lock()
         except BaseException:
@@ -108,7 +109,7 @@ class Volume:
             while written < len(data):
                 self._guard.check()
                 taken = os.pwrite(self._fd, data[written:], offset + written)
-                self._unflushed.append((offset + written, taken))
+                self._unflushed.add(offset + written, taken)
                 written += taken
         except OSError as error:
             self._fail(f"refused bytes {offset} to {offset + len(data) - 1}", error)
@@ -132,11 +133,11 @@ class Volume:
         self._send_zeroes(offset, inner_start)
         self._send_zeroes(inner_end, end)
 
-    def flush(self) -> list[tuple[int, int]]:
+    def flush(self) -> RangeList:
         """Put everything written so far where it outlives a power failure.
 
         Returns:
-            (offset, length) of everything that was written since the last flush, as the volume took it.
+            Everything that was written since the last flush, as the volume took it.
 
         Raises:
             WriteFailed: it did not work. The kernel may have dropped what was not written then, and tells it once only,
@@ -150,7 +151,7 @@ class Volume:
         self._batch.clear()
         self._waiting.clear()
         self._batch_bytes = self._waiting_bytes = 0
-        flushed, self._unflushed = self._unflushed, []
+        flushed, self._unflushed = self._unflushed, RangeList()
         return flushed
 
     @contextmanager
@@ -253,7 +254,7 @@ class Volume:
         while self._zeroing:
             self._guard.check()
             if not _libc.fallocate(self._fd, self._zeroing[0], offset, length):
-                self._unflushed.append((offset, length))
+                self._unflushed.add(offset, length)
                 return True
             number = ctypes.get_errno()
             if number == errno.EINTR:
