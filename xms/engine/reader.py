@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,8 +14,10 @@ import nbd
 import tenacity
 
 from xms.change_map import ByteRanges
+from xms.engine import slots
 from xms.engine.connection import Connection, ExportError
 from xms.engine.extents import LARGEST_READ, Piece, pieces
+from xms.engine.slots import Slot
 from xms.errors import TransportFailed
 
 BYTES_IN_FLIGHT: Final = 16 << 20
@@ -39,31 +40,6 @@ RECONNECT_SECONDS: Final = 5.0
 """An export that takes no connection for so long is lost: its server or its snapshot is gone."""
 
 _NAP_SECONDS: Final = 0.1
-
-
-BUFFERS_KEPT: Final = 64
-"""Of a slot, by their lengths."""
-
-
-class Slot:
-    """Memory that is used again and again."""
-
-    def __init__(self, size: int) -> None:
-        self.memory = memoryview(mmap.mmap(-1, size))
-        self._buffers: dict[int, nbd.Buffer] = {}
-
-    def buffer(self, length: int) -> nbd.Buffer:
-        """The slot's first `length` bytes as libnbd takes them.
-
-        Each is made once: the binding never frees what it makes for one (libnbd 1.14, 190 bytes), and a large disk is
-        millions of reads.
-        """
-        buffer = self._buffers.get(length)
-        if buffer is None:
-            if len(self._buffers) == BUFFERS_KEPT:
-                self._buffers.clear()
-            buffer = self._buffers[length] = nbd.Buffer.from_buffer(self.memory[:length])
-        return buffer
 
 
 class Block(NamedTuple):
@@ -93,6 +69,8 @@ class _Request:
 class Reader:
     """An open export of the expected size.
 
+    Whoever got blocks of it has to be done with them before it is left.
+
     A failed read, and a connection that breaks or falls silent, are mended by a new connection, a few times.
 
     Args:
@@ -120,9 +98,13 @@ class Reader:
         self._idle = idle
         self._bytes_in_flight = max(LARGEST_READ, bytes_in_flight)
         self._connection: Connection | None = None
-        count = (self._bytes_in_flight + bytes_behind) // LARGEST_READ
-        self._large = deque(Slot(LARGEST_READ) for _ in range(count))
-        self._small = deque(Slot(SMALL_READ) for _ in range(REQUESTS + bytes_behind // LARGEST_READ))
+        self._mine: list[Slot] = []
+        """all that are borrowed"""
+        self._free: dict[int, list[Slot]] = {LARGEST_READ: [], SMALL_READ: []}
+        self._may_borrow = {
+            LARGEST_READ: (self._bytes_in_flight + bytes_behind) // LARGEST_READ,
+            SMALL_READ: REQUESTS + bytes_behind // LARGEST_READ,
+        }
         self._given_back: SimpleQueue[Slot] = SimpleQueue()
         self._requests: deque[_Request] = deque()
         """without an answer, the oldest first"""
@@ -146,6 +128,8 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close()
+        for slot in self._mine:
+            slots.bring_back(slot)
 
     @property
     def finished_to(self) -> int:
@@ -226,17 +210,25 @@ class Reader:
 
     def _slot(self, length: int) -> Slot | None:
         while True:
-            if length <= SMALL_READ and self._small:
-                return self._small.popleft()
-            if self._large:
-                return self._large.popleft()
+            for size in (SMALL_READ, LARGEST_READ):
+                if length <= size and (slot := self._slot_of(size)):
+                    return slot
             try:
                 self._take_back(self._given_back.get_nowait())
             except Empty:
                 return None
 
+    def _slot_of(self, size: int) -> Slot | None:
+        if self._free[size]:
+            return self._free[size].pop()
+        if not self._may_borrow[size]:
+            return None
+        self._may_borrow[size] -= 1
+        self._mine.append(slots.borrow(size))
+        return self._mine[-1]
+
     def _take_back(self, slot: Slot) -> None:
-        (self._small if len(slot.memory) == SMALL_READ else self._large).append(slot)
+        self._free[slot.size].append(slot)
 
     def _wait_for_a_slot(self) -> None:
         while True:

@@ -15,7 +15,8 @@ from typing import Final, Self
 
 from xms.engine.account import Account
 from xms.engine.read_back import Expectations
-from xms.engine.reader import Block, Slot
+from xms.engine.reader import Block
+from xms.engine.slots import Slot
 from xms.engine.writer import ZEROES, Volume
 from xms.errors import Interrupted, WriteFailed
 
