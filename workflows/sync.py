@@ -20,10 +20,12 @@ with workflow.unsafe.imports_passed_through():
     from activities.streaming import StreamingActivities
     from activities.target import TargetActivities
     from workflows.calls import CLEAN_UP, CONTROL, STREAM, Policy, explain, last_progress, refusal, to_the_end
+    from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
     from workflows.preparation import make_volume
     from xms import quantities
     from xms.change_map import ByteRanges
     from xms.errors import ChangeTrackingUnavailable, NoProgress, VmUnsupported
+    from xms.host_budget import SlotAnswer, limits_of
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
     from xms.orders import (
@@ -84,6 +86,16 @@ class Sync:
             ActivityError: a step failed after its retries. What was flushed by then is committed.
             ApplicationError: nothing was copied although something had to be.
         """
+        while True:
+            try:
+                await self._run(final=final)
+            except HostIsBusy:
+                self._note("host busy", "no stream was free; the snapshot is removed until one is")
+                await HostSlots(self.spec, self.state, self.state.host).reserve()
+            else:
+                return
+
+    async def _run(self, *, final: bool) -> None:
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         try:
             await self._copy(await self._take_snapshot(), final=final)
@@ -140,9 +152,12 @@ class Sync:
         self._record_plans(planned)
         lacking = state.unseeded_bytes
         state.doing = "copying"
+        state.host = limits_of(self.spec.source, snapshot)
+        slots = HostSlots(self.spec, state, state.host, urgent=final)
+        streams = sum(1 for item in planned if item.plan.bytes)
         started = workflow.now()
         outcomes = await asyncio.gather(
-            *(self._stream(item, snapshot, final=final) for item in planned), return_exceptions=True
+            *(self._stream(item, snapshot, slots, streams, final=final) for item in planned), return_exceptions=True
         )
         for item, outcome in zip(planned, outcomes, strict=True):
             if isinstance(outcome, StreamResult):
@@ -225,7 +240,9 @@ class Sync:
         if state.sync is not None:
             state.sync = state.sync.model_copy(update={"planned": sum(item.plan.bytes for item in planned)})
 
-    async def _stream(self, item: Planned, snapshot: SnapshotTaken, *, final: bool) -> StreamResult:
+    async def _stream(
+        self, item: Planned, snapshot: SnapshotTaken, slots: HostSlots, streams: int, *, final: bool
+    ) -> StreamResult:
         if not item.plan.bytes:
             return StreamResult(disk_key=item.frozen.key, bytes_read=0, bytes_written=0, verified=final)
         disk = self.state.disk(item.frozen.key)
@@ -241,10 +258,29 @@ class Sync:
             skip_zeroes=item.plan.skip_zeroes,
             verify=final,
             give_up_at=None if final else give_up_at,
+            rate_limit=self.state.rate_of_a_stream(streams),
         )
-        result = await workflow.execute_activity_method(
-            StreamingActivities.stream_disk, order, summary=f"{item.frozen.label}: {self.reason}", **STREAM
-        )
+
+        async def stream(slot: SlotAnswer | None) -> StreamResult:
+            ordered = order if slot is None else order.model_copy(update={"bytes_in_flight": slot.bytes_in_flight})
+            self.state.streaming += 1
+            try:
+                return await workflow.execute_activity_method(
+                    StreamingActivities.stream_disk, ordered, summary=f"{item.frozen.label}: {self.reason}", **STREAM
+                )
+            finally:
+                self.state.streaming -= 1
+
+        result = await slots.during(stream, until=order.give_up_at)
+        if result is None:
+            return StreamResult(
+                disk_key=item.frozen.key,
+                bytes_read=0,
+                bytes_written=0,
+                remaining=item.plan.ranges,
+                remaining_bytes=item.plan.bytes,
+                cut_short=f"no stream was free on host {snapshot.host} before the snapshot grew too old",
+            )
         if self.state.sync is not None:
             self.state.sync = self.state.sync.model_copy(update={"done": self.state.sync.done + result.bytes_read})
         return result
@@ -307,6 +343,7 @@ class Sync:
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""
         state = self.state
+        await give_reserved_back(state)
         try:
             if state.abandon_asked is None or state.source_is_off:
                 state.doing = "removing the snapshot"

@@ -41,13 +41,14 @@ class Throttle:
         """
         self._pay()
         self._owed += length
-        while self.rate is not None and self._owed > 0:
-            self._sleep(min(_NAP_SECONDS, self._owed / self.rate))
+        while (rate := self.rate) is not None and self._owed > 0:
+            self._sleep(min(_NAP_SECONDS, self._owed / rate))
             idle()
             self._pay()
 
     def _pay(self) -> None:
         now = self._clock()
         # Time in which nothing was passed on is no credit: the limit is on every moment, not on the average.
-        self._owed = 0.0 if self.rate is None else max(0.0, self._owed - (now - self._paid_at) * self.rate)
+        rate = self.rate
+        self._owed = 0.0 if rate is None else max(0.0, self._owed - (now - self._paid_at) * rate)
         self._paid_at = now
