@@ -163,14 +163,18 @@ class HostSlots:
                     return True
 
     async def _answered(self, request: SlotRequest, seconds: timedelta) -> None:
+        """Wait for the slot, or so long.
+
+        A timer beside the condition, and not the condition's own timeout: that is asyncio.wait_for, which before
+        Python 3.12 swallows a cancellation that comes together with the slot. The stream would begin all the same.
+        """
+        timer = asyncio.create_task(
+            workflow.sleep(max(timedelta(0), seconds), summary=f"waits for a stream from {request.limits.host}")
+        )
         try:
-            await workflow.wait_condition(
-                lambda: self.state.slots[request.id].granted or self.gave_up,
-                timeout=max(timedelta(0), seconds),
-                timeout_summary=f"waits for a stream from {request.limits.host}",
-            )
-        except TimeoutError:
-            return
+            await workflow.wait_condition(lambda: self.state.slots[request.id].granted or self.gave_up or timer.done())
+        finally:
+            timer.cancel()
 
 
 async def give_back(state: JobState, slot: SlotAnswer) -> None:

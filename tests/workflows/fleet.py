@@ -89,7 +89,7 @@ class Fleet(World):
 
 
 def job_of(order: Any) -> str:  # noqa: ANN401 - any order
-    for path in ("job_id", "vm.job_id", "target.job_id", "spec"):
+    for path in ("job_id", "vm.job_id", "target.job_id", "server.target.job_id", "spec"):
         value: Any = order
         for part in path.split("."):
             value = getattr(value, part, None)
@@ -121,12 +121,12 @@ class Budget:
         raise AssertionError(f"not {held} held and {waiting} waiting: {status}")
 
 
-async def submit(client: Client, fleet: Fleet, vm: str, disks: int = 1) -> Job:
+async def submit(client: Client, fleet: Fleet, vm: str, disks: int = 1, max_snapshot_age_seconds: int = 3600) -> Job:
     """A job for a VM with something to copy."""
     world = fleet.has(vm, disks)
     for key in world.disks:
         world.write(key, 1)
-    spec = a_spec(vm)
+    spec = a_spec(vm).model_copy(update={"max_snapshot_age_seconds": max_snapshot_age_seconds})
     handle: WorkflowHandle[WarmMigrationWorkflow, JobReport] = await client.start_workflow(
         WarmMigrationWorkflow.run,
         JobInput(**spec.model_dump()),

@@ -1,4 +1,4 @@
-"""Records the histories that the replay tests run over: python -m tests.workflows.record
+"""Records the histories that the replay tests run over: python -m tests.workflows.record [SHAPE ...]
 
 Run it only when a change of the workflow is meant to break running jobs, or to add a shape; say so in the commit.
 """
@@ -7,20 +7,41 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows.conftest import Job, a_job, a_spec, program
+from tests.workflows.conftest import Job, a_job, a_spec, a_worker, program
+from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
 from tests.workflows.world import World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobState
-from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+from xms.models import (
+    Abandon,
+    CutoverOrder,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SetRateLimit,
+    SyncNow,
+    job_id,
+)
+
+
+class Recorded(Protocol):
+    """What has a history."""
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]: ...
+
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -101,12 +122,43 @@ async def carried_over(client: Client) -> Job:
     return job
 
 
-SHAPES: dict[str, Callable[[Client], Awaitable[Job]]] = {
+async def on_a_busy_host(client: Client, host: str) -> tuple[Job, Budget]:
+    """Two disks and one stream: one disk waits for the other; then a delta, and a cutover that reserves its stream."""
+    fleet = Fleet(host, streams=1)
+    name = f"on-{host}"
+    fleet.held = {job_id(SOURCE, name)}
+    async with a_worker(client, fleet):
+        job = await submit(client, fleet, name, disks=2)
+        budget = Budget(client, host)
+        await budget.shows(held=1, waiting=1)
+        await job.handle.execute_update(WarmMigrationWorkflow.set_rate_limit, SetRateLimit(rate_limit=50 << 20))
+        fleet.held.clear()
+        await job.reaches(Phase.READY)
+        job.world.before["power_off"] = lambda: job.world.write(2000, 7)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+        await budget.shows(held=0, waiting=0)
+    return job, budget
+
+
+async def limited(client: Client) -> Job:
+    """A job whose streams wait for each other."""
+    return (await on_a_busy_host(client, "esx-01"))[0]
+
+
+async def host_budget(client: Client) -> Budget:
+    """The budget that they wait for."""
+    return (await on_a_busy_host(client, "esx-02"))[1]
+
+
+SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
     "cut-short": cut_short,
     "carried-over": carried_over,
+    "limited": limited,
+    "host-budget": host_budget,
 }
 
 
@@ -119,8 +171,8 @@ def without_traces(history: str) -> str:
     return json.dumps(json.loads(history, object_hook=emptied), indent=2)
 
 
-async def record() -> None:
-    """Run every shape and write its history."""
+async def record(names: list[str]) -> None:
+    """Run these shapes, or every one, and write their histories."""
     HISTORIES.mkdir(exist_ok=True)
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=program("temporal"),
@@ -128,11 +180,11 @@ async def record() -> None:
         search_attributes=list(SEARCH_ATTRIBUTES),
         dev_server_log_level="error",
     ) as environment:
-        for name, run in SHAPES.items():
-            job = await run(environment.client)
+        for name in names or SHAPES:
+            job = await SHAPES[name](environment.client)
             history = await job.handle.fetch_history()
             (HISTORIES / f"{name}.json").write_text(without_traces(history.to_json()) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(record())
+    asyncio.run(record(sys.argv[1:]))

@@ -8,11 +8,14 @@ from datetime import timedelta
 
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.testing import ActivityEnvironment
 
+from activities.host_budget import HostBudgetActivities
 from tests.workflows.conftest import Job
 from tests.workflows.fleet import MIB, SOURCE, Budget, Fleet, a_fleets_worker, submit, until
-from tests.workflows.world import World, failure
+from tests.workflows.world import failure
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.host_budget import HostLimits, SlotAnswer, SlotRequest
 from xms.models import Abandon, CutoverOrder, Phase, SyncNow, job_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -73,7 +76,9 @@ async def test_without_a_limit_no_message_is_sent(client: Client, host: str, nam
         await job.reaches(Phase.READY)
         history = await job.handle.fetch_history()
         asked = "ask_for_slot"
-        assert not any(asked == event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events)
+        assert not any(
+            asked == event.activity_task_scheduled_event_attributes.activity_type.name for event in history.events
+        )
         assert {order.bytes_in_flight for order in job.world.streams} == {16 * MIB}
         await job.handle.terminate()
 
@@ -131,7 +136,7 @@ async def test_a_waiting_job_says_what_it_waits_for_and_the_budget_who_reads_and
 async def details(client: Client, workflow_id: str) -> str:
     """What the Temporal Web UI shows under User Metadata."""
     answer = await client.get_workflow_handle(workflow_id).query("__temporal_workflow_metadata")
-    return str(answer["currentDetails"])
+    return str(answer.current_details)
 
 
 async def test_a_cutover_takes_its_stream_before_the_source_stops_and_before_everybody_who_waits(
@@ -213,6 +218,51 @@ async def test_a_slot_is_given_back_in_every_way_out(client: Client, host: str, 
         await budget.shows(held=0, waiting=0)
         if way_out == "failure":
             await job.handle.terminate()
+
+
+async def test_an_abandon_that_comes_together_with_the_slot_is_not_lost(client: Client, host: str, name: str) -> None:
+    fleet = Fleet(host, streams=1)
+    fleet.held = {job_id(SOURCE, f"{name}-a")}
+    budget = Budget(client, host)
+    async with a_fleets_worker(client, fleet):
+        reading = await submit(client, fleet, f"{name}-a")
+        await until(lambda: bool(fleet.streaming))
+        waiting = await submit(client, fleet, f"{name}-b")
+        (request,) = (await budget.shows(held=1, waiting=1)).waiting
+    answer = SlotAnswer(id=request.id, source=SOURCE, host=host, granted=True, bytes_in_flight=MIB)
+    await waiting.handle.signal("host-slot", answer)
+    await waiting.handle.signal("abandon", Abandon())
+    async with a_fleets_worker(client, fleet):
+        assert (await waiting.handle.result()).outcome == "abandoned"
+        assert "stream_disk" not in waiting.world.calls
+        await budget.shows(held=1, waiting=0)
+        await end([reading])
+
+
+async def test_a_slot_that_nobody_waits_for_goes_straight_back(client: Client, host: str, name: str) -> None:
+    fleet = Fleet(host, streams=1)
+    async with a_fleets_worker(client, fleet):
+        job = await submit(client, fleet, name)
+        await job.reaches(Phase.READY)
+        description = await job.handle.describe()
+        limits = HostLimits(source=SOURCE, host=host, streams=1, bytes_in_flight=MIB, read_at=description.start_time)
+        stray = SlotRequest(
+            id="stray",
+            job_id=job.handle.id,
+            run_id=description.run_id or "",
+            limits=limits,
+            asked_at=description.start_time,
+        )
+        await ActivityEnvironment().run(HostBudgetActivities(client).ask_for_slot, stray)
+        budget = Budget(client, host)
+        for _ in range(200):
+            history = await budget.handle.fetch_history()
+            signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+            if signals.count("give-back") == 2:
+                break
+            await asyncio.sleep(0.05)
+        await budget.shows(held=0, waiting=0)
+        await job.handle.terminate()
 
 
 async def test_a_job_that_was_terminated_gives_its_slot_and_its_place_in_the_queue_back(
@@ -402,9 +452,19 @@ async def test_what_found_no_stream_before_the_snapshot_grew_too_old_goes_on_wit
     client: Client, host: str, name: str
 ) -> None:
     fleet = Fleet(host, streams=1)
-    world = World(disks=2)
-    del world
+    fleet.held = {job_id(SOURCE, name)}
     async with a_fleets_worker(client, fleet):
-        job = await submit(client, fleet, name, disks=2)
-        await job.reaches(Phase.READY)
+        job = await submit(client, fleet, name, disks=2, max_snapshot_age_seconds=3)
+        budget = Budget(client, host)
+        await budget.shows(held=1, waiting=1)
+        await budget.shows(held=1, waiting=0)
+        fleet.held.clear()
+        status = await job.reaches(Phase.READY)
+        assert status.trouble is None
+        assert job.world.replica_equals_source()
+        story = (await job.handle.query(WarmMigrationWorkflow.events)).events
+        (cut_short,) = (event.text for event in story if event.kind == "cut short")
+        assert f"no stream was free on host {host}" in cut_short
+        assert "sync failed" not in [event.kind for event in story]
+        assert fleet.most == 1
         await job.handle.terminate()
