@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from tests.workflows.conftest import Job, a_spec, a_worker
@@ -114,9 +115,10 @@ class Budget:
     async def shows(self, held: int, waiting: int, seconds: float = 20.0) -> HostBudget:
         status = None
         for _ in range(int(seconds / 0.05)):
-            status = await self.status()
-            if (len(status.held), len(status.waiting)) == (held, waiting):
-                return status
+            with suppress(RPCError):  # nobody has asked for it yet
+                status = await self.status()
+                if (len(status.held), len(status.waiting)) == (held, waiting):
+                    return status
             await asyncio.sleep(0.05)
         raise AssertionError(f"not {held} held and {waiting} waiting: {status}")
 
