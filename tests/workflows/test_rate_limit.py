@@ -44,7 +44,9 @@ async def a_real_copy(
     client: Client, place: Path, monkeypatch: pytest.MonkeyPatch, rate_limit: int | None
 ) -> AsyncIterator[Job]:
     """A job with one disk, whose stream is the real one: nbdkit to a file."""
-    export = Served(place / "socket", ("file", a_disk(place / "source", SIZE)))
+    export = Served(
+        place / "socket", ("file", a_disk(place / "source", SIZE, [(at * 32 * MIB, 32 * MIB) for at in range(8)]))
+    )
     volume = place / "volume"
     with volume.open("wb") as file:
         file.truncate(SIZE)

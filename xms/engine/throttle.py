@@ -40,8 +40,10 @@ class Throttle:
             idle: called at least every 0.1 s during the wait; what it raises ends the wait and is passed on.
         """
         self._pay()
-        self._owed += length
-        while (rate := self.rate) is not None and self._owed > 0:
+        if self.rate is not None:
+            self._owed += length
+        # Less than a byte is not worth a nap: it may be shorter than the clock can tell.
+        while (rate := self.rate) is not None and self._owed >= 1:
             self._sleep(min(_NAP_SECONDS, self._owed / rate))
             idle()
             self._pay()
