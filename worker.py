@@ -27,10 +27,13 @@ from temporalio.worker import Worker
 
 from activities.conversion import ConversionActivities
 from activities.execution import ExplainedErrors
+from activities.host_budget import HostBudgetActivities
 from activities.logs import JobInLogs, configure_logging
+from activities.rate_limit import job_rates
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
+from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
@@ -46,6 +49,7 @@ CONTROL_SLOTS: Final = 20
 
 WORKFLOWS: Final = [
     WarmMigrationWorkflow,
+    HostBudgetWorkflow,
     ListSourcesWorkflow,
     CheckSourceWorkflow,
     ListVmsWorkflow,
@@ -97,13 +101,13 @@ def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecu
     }
     found = []
     if role in {"all", "control"}:
-        source, target = SourceActivities(config), TargetActivities(config)
+        providers = (SourceActivities(config), TargetActivities(config), HostBudgetActivities(client))
         found.append(
             Worker(
                 client,
                 task_queue=TASK_QUEUE,
                 workflows=WORKFLOWS,
-                activities=[*activities_of(source), *activities_of(target)],
+                activities=[method for provider in providers for method in activities_of(provider)],
                 max_concurrent_activities=CONTROL_SLOTS,
                 # Input that cannot be parsed ends a workflow with an error; else its task is tried again for ever.
                 workflow_failure_exception_types=[ValidationError],
@@ -111,7 +115,8 @@ def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecu
             )
         )
     if role in {"all", "data"}:
-        streaming, conversion = StreamingActivities(config), ConversionActivities(config)
+        streaming = StreamingActivities(config, job_rates(client))
+        conversion = ConversionActivities(config)
         data = [*activities_of(streaming), *activities_of(conversion)]
         slots = config.worker.streams + config.worker.conversions
         found.append(Worker(client, task_queue=DATA_QUEUE, activities=data, max_concurrent_activities=slots, **shared))

@@ -82,9 +82,14 @@ class SourceActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def take_snapshot(self, order: VmOrder) -> SnapshotTaken:
-        """Remove what a crash left, and make the job's snapshot."""
-        with connect(order.source, self.config.source(order.source)) as session:
-            return snapshots.take_snapshot(session, order, pulse=activity_pulse())
+        """Remove what a crash left, and make the job's snapshot; and tell what the source allows on its host."""
+        source = self.config.source(order.source)
+        with connect(order.source, source) as session:
+            taken = snapshots.take_snapshot(session, order, pulse=activity_pulse())
+        if not source.host_streams:
+            return taken
+        limits = {"host_streams": source.host_streams, "host_bytes_in_flight": source.host_mib_in_flight << 20}
+        return taken.model_copy(update=limits)
 
     @activity.defn(no_thread_cancel_exception=True)
     def remove_snapshots(self, order: VmOrder) -> SnapshotsRemoved:

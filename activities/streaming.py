@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from temporalio import activity
 
 from activities.execution import activity_pulse
+from activities.rate_limit import Ask, FollowedRate
 from xms.change_map import ByteRanges
 from xms.config import Config
 from xms.engine.compare import NOT_COMPARED, Comparison, compare_ranges
@@ -22,10 +23,16 @@ from xms.transport.vddk import open_export
 
 
 class StreamingActivities:
-    """The block streams. Any data worker can go on with any of them, from the last heartbeat of the one before."""
+    """The block streams. Any data worker can go on with any of them, from the last heartbeat of the one before.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: the worker's.
+        ask_rate: asks a job what its streams may read; None: what their orders say holds to the end.
+    """
+
+    def __init__(self, config: Config, ask_rate: Ask | None = None) -> None:
         self.config = config
+        self.ask_rate = ask_rate
 
     @activity.defn(no_thread_cancel_exception=True)
     def stream_disk(self, order: StreamDisk) -> StreamResult:
@@ -36,9 +43,11 @@ class StreamingActivities:
         """
         ranges = ByteRanges.decode(order.ranges)
         fresh = DiskProgress(disk_key=order.disk.key, planned=ranges.total, worker=self.config.worker.name)
-        pulse = StreamPulse(resumed_from(fresh, verified=order.verify), order.vm.source)
+        throttle = Throttle(order.rate_limit)
+        rate = FollowedRate(throttle, self.ask_rate)
+        pulse = StreamPulse(resumed_from(fresh, verified=order.verify), order.vm.source, rate)
         try:
-            result, comparison = self._stream(order, ranges, fresh, pulse)
+            result, comparison = self._stream(order, ranges, fresh, pulse, throttle)
         except SnapshotLost as lost:
             progress = pulse.progress
             remaining = ranges.from_offset(progress.flushed_to)
@@ -63,6 +72,8 @@ class StreamingActivities:
             # Where this was the last try, what is flushed still counts: see Sync in workflows/sync.py.
             error.progress = pulse.progress
             raise
+        finally:
+            rate.end()
         return StreamResult(
             disk_key=order.disk.key,
             bytes_read=result.bytes_read,
@@ -79,7 +90,7 @@ class StreamingActivities:
         )
 
     def _stream(
-        self, order: StreamDisk, ranges: ByteRanges, fresh: DiskProgress, pulse: StreamPulse
+        self, order: StreamDisk, ranges: ByteRanges, fresh: DiskProgress, pulse: StreamPulse, throttle: Throttle
     ) -> tuple[CopyResult, Comparison]:
         worker = self.config.worker
         earlier = pulse.progress
@@ -112,7 +123,7 @@ class StreamingActivities:
                 "pulse": pulse,
                 "give_up_at": order.give_up_at,
                 "bytes_in_flight": order.bytes_in_flight,
-                "throttle": Throttle(),
+                "throttle": throttle,
             }
             copied = copy_ranges(
                 ranges=ranges,
@@ -135,10 +146,12 @@ class StreamPulse:
     Args:
         progress: where the stream goes on.
         source: the registered source, for the metrics.
+        rate: the job's limit, which is looked at with each beat.
     """
 
-    def __init__(self, progress: DiskProgress, source: str) -> None:
+    def __init__(self, progress: DiskProgress, source: str, rate: FollowedRate) -> None:
         self.progress = progress
+        self._rate = rate
         self._pulse = activity_pulse()
         meter = activity.metric_meter().with_additional_attributes(
             {"source": source, "queue": activity.info().task_queue}
@@ -153,6 +166,7 @@ class StreamPulse:
             self._read.add(max(0, detail.bytes_read - self.progress.bytes_read))
             self._written.add(max(0, detail.bytes_written - self.progress.bytes_written))
             self.progress = detail
+        self._rate.look()
         self._pulse(self.progress)
 
 

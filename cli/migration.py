@@ -54,11 +54,15 @@ def submit(  # noqa: PLR0913 - the command's options
         str,
         typer.Option(metavar="PERCENT", help="Share of each disk that every sync compares with its snapshot, in turn."),
     ] = "0%",
+    rate_limit: Annotated[
+        str, typer.Option(metavar="RATE", help="What all streams may read in a second: none, 500KiB, 50MiB, 1GiB.")
+    ] = "none",
     output: OutputOption = "table",
 ) -> None:
     """Check a warm migration on both sides, and start its full sync."""
     from cli import parsing
     from cli.output import print_json
+    from cli.rates import parse_rate
     from cli.session import ask, who
     from xms.errors import BadInput
     from xms.models import MigrationSpec
@@ -80,6 +84,7 @@ def submit(  # noqa: PLR0913 - the command's options
         max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),
         verify_syncs=verify_syncs,
         scrub_percent=parsing.parse_percent(scrub, "--scrub"),
+        rate_limit=parse_rate(rate_limit, "--rate-limit"),
         requested_by=who(),
     )
     checked = ask(lambda migrations: migrations.check(spec), f"checking {spec.vm} on {spec.source} and the target")

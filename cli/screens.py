@@ -156,6 +156,8 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     yield heading(status, now, width)
     yield _whole("job", status.job_id)
     yield _facts([("target", Text(_target(status)))])
+    if status.rate_limit:
+        yield _facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)

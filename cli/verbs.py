@@ -1,4 +1,4 @@
-"""What an operator says to a job: sync, pause, resume, cadence, cutover, retry, abandon."""
+"""What an operator says to a job: sync, pause, resume, cadence, rate limit, cutover, retry, abandon."""
 
 from __future__ import annotations
 
@@ -74,6 +74,27 @@ def cadence(
     job, text = (None, first) if second is None else (first, second)
     seconds = parse_cadence(text, "cadence")
     _order(one_job(job, job_option), "set-cadence", SetCadence(who=who(), cadence_seconds=seconds), output)
+
+
+@app.command("rate-limit")
+def rate_limit(
+    first: Annotated[str, typer.Argument(metavar="JOB", help="The job's id; left out where --job is given.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="RATE", help="none, 500KiB, 50MiB, 1GiB a second, at least 64KiB.", show_default=False),
+    ] = None,
+    job_option: JobOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Limit how fast the job's streams read from the source, those that run included."""
+    from cli.parsing import one_job
+    from cli.rates import parse_rate
+    from cli.session import who
+    from xms.models import SetRateLimit
+
+    job, text = (None, first) if second is None else (first, second)
+    limit = parse_rate(text, "rate limit")
+    _order(one_job(job, job_option), "set-rate-limit", SetRateLimit(who=who(), rate_limit=limit), output)
 
 
 @app.command()

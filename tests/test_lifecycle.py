@@ -35,6 +35,7 @@ from xms.models import (
     Resume,
     Retry,
     SetCadence,
+    SetRateLimit,
     SyncNow,
     Trouble,
     Verify,
@@ -51,6 +52,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     SetCadence(cadence_seconds=None),
     SetCadence(cadence_seconds=900),
     SetCadence(cadence_seconds=5),
+    SetRateLimit(rate_limit=50 << 20),
+    SetRateLimit(rate_limit=65535),
     CutoverOrder(),
     CutoverOrder(power_on_source_after_failure=False),
     Retry(),
@@ -379,3 +382,30 @@ def test_a_record_of_many_disks_stays_within_one_message() -> None:
     for number in range(500):
         state.note(state.since, "x" * 10, f"{number}" + "y" * 100_000, "w" * 5000)
     assert len(state.model_dump_json()) < 1 << 20
+
+
+def test_a_rate_limit_is_shared_by_the_running_streams_and_changes_at_any_time() -> None:
+    state = JobState.fresh(SPEC.model_copy(update={"rate_limit": 12 << 20}), START)
+    assert state.rate_of_a_stream(streams=4) == 3 << 20
+    assert state.rate_of_a_stream() == 12 << 20
+    state.streaming = 3
+    assert state.rate_of_a_stream() == 4 << 20
+    assert "at most 1 MiB/s" in accept(state, SetRateLimit(rate_limit=1 << 20), START).text
+    assert state.rate_of_a_stream() == (1 << 20) // 3
+    accept(state, SetRateLimit(rate_limit=None), START)
+    assert state.rate_of_a_stream() is None
+
+
+def test_a_rate_limit_that_is_too_small_is_refused_with_the_allowed_ones() -> None:
+    state = JobState.fresh(SPEC, START)
+    with pytest.raises(Refused, match="65535") as refused:
+        refuse_unless_allowed(state, SetRateLimit(rate_limit=65535))
+    assert "none, or at least 65536" in str(refused.value)
+    refuse_unless_allowed(state, SetRateLimit(rate_limit=65536))
+
+
+def test_the_final_delta_is_not_held_back_by_the_rate_limit() -> None:
+    state = JobState.fresh(SPEC.model_copy(update={"rate_limit": 1 << 20}), START)
+    state.source_is_off = True
+    assert state.rate_of_a_stream(streams=1) is None
+    assert state.rate_of_a_stream() is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from temporalio.client import Client
 
 from activities.conversion import ConversionActivities
+from activities.host_budget import HostBudgetActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -16,8 +18,14 @@ from xms.config import Config, TargetConfig
 CONFIG = Config(target=TargetConfig(cloud="lab"))
 ALL = [
     method
-    for provider in (SourceActivities, TargetActivities, StreamingActivities, ConversionActivities)
-    for method in activities_of(provider(CONFIG))
+    for provider in (
+        SourceActivities(CONFIG),
+        TargetActivities(CONFIG),
+        StreamingActivities(CONFIG),
+        ConversionActivities(CONFIG),
+        HostBudgetActivities(cast("Client", None)),
+    )
+    for method in activities_of(provider)
 ]
 
 

@@ -24,9 +24,11 @@ with workflow.unsafe.imports_passed_through():
         Resume,
         Retry,
         SetCadence,
+        SetRateLimit,
         SyncNow,
         Verify,
     )
+    from xms.orders import StreamRate
 
 
 class Commands:
@@ -72,6 +74,11 @@ class Commands:
     def events(self) -> Events:
         """The bounded log, oldest first."""
         return self.state.story()
+
+    @workflow.query(description="What one of the running streams may read; asked by the streams themselves")
+    def rate(self) -> StreamRate:
+        """The limit, divided among them."""
+        return StreamRate(bytes_a_second=self.state.rate_of_a_stream())
 
     @workflow.update(name="sync-now", description="Run an incremental sync now")
     def sync_now(self, command: SyncNow) -> Receipt:
@@ -145,6 +152,23 @@ class Commands:
 
     @workflow.signal(name="verify", description="Compare every byte of the replica with the source; no answer")
     def verify_signal(self, command: Verify) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="set-rate-limit", description="Bytes a second of all streams, at least 65536; null is none")
+    def set_rate_limit(self, command: SetRateLimit) -> Receipt:
+        """Another limit, for the streams that run too."""
+        return self.accept(command)
+
+    @set_rate_limit.validator
+    def check_set_rate_limit(self, command: SetRateLimit) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(
+        name="set-rate-limit", description="Bytes a second of all streams, at least 65536; null is none; no answer"
+    )
+    def set_rate_limit_signal(self, command: SetRateLimit) -> None:
         """The same, without an answer."""
         self.accept_or_note(command)
 

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         power_off,
         refusal,
     )
+    from workflows.host_slots import HostSlots, give_reserved_back
     from workflows.sync import Sync
     from xms import differences
     from xms.change_map import ByteRanges
@@ -115,6 +116,14 @@ class CutoverRun:
         """Take the ports back that this job made."""
         await workflow.execute_activity_method(TargetActivities.remove_ports, self.target, **CLEAN_UP)
         self.state.nics = tuple(nic.model_copy(update={"port_id": None}) for nic in self.state.nics)
+
+    async def reserve_stream(self) -> None:
+        """A stream from the source's host, so that the final delta waits for none with the source off."""
+        await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
+
+    async def give_stream_back(self) -> None:
+        """Let others have it, where the final delta did not come to use it."""
+        await give_reserved_back(self.state)
 
     async def power_off(self) -> None:
         """Stop the source, and have vCenter confirm it."""

@@ -58,6 +58,7 @@ def _metrics(state: JobState) -> str:
         ("Bytes (Incr)", size(state.bytes_incremental)),
         ("Sync Count", str(state.sync_count)),
         ("Rate", f"{rate(state.last_rate)} in the last sync" if state.last_rate else "-"),
+        ("Rate limit", rate(state.rate_limit) if state.rate_limit else "none"),
         ("Cadence", "manual" if state.cadence_seconds is None else f"every {duration(state.cadence_seconds)}"),
         ("Next sync", _next_sync(state)),
     )
@@ -165,6 +166,7 @@ def _verbs(state: JobState) -> str:
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
         return "No command now. After a failure the source runs again, and the job is Ready."
     cadence = ("set-cadence", '`{"who": "you", "cadence_seconds": 900}`; null is manual')
+    limit = ("set-rate-limit", '`{"who": "you", "rate_limit": 52428800}`, bytes a second; null is none')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
     free = not verification.runs(state) and state.cutover_asked is None
@@ -178,6 +180,7 @@ def _verbs(state: JobState) -> str:
             ("cutover", "moves the VM now"),
             pause,
             cadence,
+            limit,
             *verify,
             abandon,
         ),
@@ -186,10 +189,11 @@ def _verbs(state: JobState) -> str:
             ("cutover", "moves the VM after this sync"),
             pause,
             cadence,
+            limit,
             *verify,
             abandon,
         ),
-    }.get(state.phase, (pause, cadence, abandon))
+    }.get(state.phase, (pause, cadence, limit, abandon))
     lines = ["**Commands now**, by *More Actions*, *Send an Update* (or *a Signal*, without an answer):", ""]
     lines += [f"- `{name}`: {meaning}" for name, meaning in verbs]
     return "\n".join([*lines, "", 'The input of each is JSON, at least `{"who": "you"}`.'])

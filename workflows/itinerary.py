@@ -41,6 +41,7 @@ ITINERARY: Final = (
     Step("Gates", CutoverRun.check_gates),
     Step("Warm Pass", CutoverRun.warm_pass),
     Step("Ports", CutoverRun.make_ports, undo=CutoverRun.remove_ports),
+    Step("Reserve Stream", CutoverRun.reserve_stream, undo=CutoverRun.give_stream_back),
     Step("Power Off Source", CutoverRun.power_off, undo=CutoverRun.power_on, downtime_starts=True),
     Step("Final Delta", CutoverRun.final_delta),
     Step("Guest Fixes", CutoverRun.convert, undo=CutoverRun.forget_conversion),

@@ -18,6 +18,22 @@ def host_queue(worker_name: str) -> str:
     return f"{DATA_QUEUE}-{worker_name}"
 
 
+HOST_BUDGET: Final = "HostBudgetWorkflow"
+"""The workflow that keeps the budget of one ESXi host. Activities start it, and may not import it."""
+
+ASK: Final = "ask"
+GIVE_BACK: Final = "give-back"
+"""What jobs say to it."""
+
+HOST_SLOT: Final = "host-slot"
+"""What it says to jobs."""
+
+
+def budget_id(source: str, host: str) -> str:
+    """The workflow id of the one budget of an ESXi host of a source."""
+    return f"budget-{source}-{host}".replace("/", "-").replace(" ", "-")
+
+
 PHASE: Final = SearchAttributeKey.for_keyword("XmsPhase")
 SOURCE: Final = SearchAttributeKey.for_keyword("XmsSource")
 VM: Final = SearchAttributeKey.for_keyword("XmsVm")

@@ -30,11 +30,13 @@ with workflow.unsafe.imports_passed_through():
         refusal,
         to_the_end,
     )
+    from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
     from workflows.preparation import make_volume
     from xms import quantities
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
     from xms.errors import ChangeTrackingUnavailable, NoProgress, VerificationFailed, VmUnsupported
+    from xms.host_budget import SlotAnswer, limits_of
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
     from xms.orders import (
@@ -98,6 +100,16 @@ class Sync:
             ActivityError: a step failed after its retries. What was flushed by then is committed.
             ApplicationError: nothing was copied although something had to be.
         """
+        while True:
+            try:
+                await self._run(final=final)
+            except HostIsBusy:
+                self._note("host busy", "no stream was free; the snapshot is removed until one is")
+                await HostSlots(self.spec, self.state, self.state.host).reserve()
+            else:
+                return
+
+    async def _run(self, *, final: bool) -> None:
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         self.comparing = Comparing(self.spec, self.state, final=final)
         try:
@@ -157,9 +169,12 @@ class Sync:
         lacking = state.unseeded_bytes
         compares = any(self._to_compare(item) for item in planned)
         state.doing = "copying and comparing" if compares else "copying"
+        state.host = limits_of(self.spec.source, snapshot)
+        slots = HostSlots(self.spec, state, state.host, urgent=final)
+        streams = sum(1 for item in planned if item.plan.bytes or self._to_compare(item))
         started = workflow.now()
         streamed = await asyncio.gather(
-            *(self._stream(item, snapshot, final=final) for item in planned), return_exceptions=True
+            *(self._stream(item, snapshot, slots, streams, final=final) for item in planned), return_exceptions=True
         )
         outcomes = [self._believed(item, outcome) for item, outcome in zip(planned, streamed, strict=True)]
         for item, outcome in zip(planned, outcomes, strict=True):
@@ -256,7 +271,9 @@ class Sync:
     def _to_compare(self, item: Planned) -> ByteRanges:
         return self.comparing.ranges(item.frozen.key, item.frozen.capacity)
 
-    async def _stream(self, item: Planned, snapshot: SnapshotTaken, *, final: bool) -> StreamResult:
+    async def _stream(
+        self, item: Planned, snapshot: SnapshotTaken, slots: HostSlots, streams: int, *, final: bool
+    ) -> StreamResult:
         compare = self._to_compare(item)
         verify = final or self.spec.verify_syncs
         if not item.plan.bytes and not compare:
@@ -275,10 +292,29 @@ class Sync:
             verify=verify,
             give_up_at=None if final else give_up_at,
             compare=compare.encode(),
+            rate_limit=self.state.rate_of_a_stream(streams),
         )
-        result = await workflow.execute_activity_method(
-            StreamingActivities.stream_disk, order, summary=f"{item.frozen.label}: {self.reason}", **STREAM
-        )
+
+        async def stream(slot: SlotAnswer | None) -> StreamResult:
+            ordered = order if slot is None else order.model_copy(update={"bytes_in_flight": slot.bytes_in_flight})
+            self.state.streaming += 1
+            try:
+                return await workflow.execute_activity_method(
+                    StreamingActivities.stream_disk, ordered, summary=f"{item.frozen.label}: {self.reason}", **STREAM
+                )
+            finally:
+                self.state.streaming -= 1
+
+        result = await slots.during(stream, until=order.give_up_at)
+        if result is None:
+            return StreamResult(
+                disk_key=item.frozen.key,
+                bytes_read=0,
+                bytes_written=0,
+                remaining=item.plan.ranges,
+                remaining_bytes=item.plan.bytes,
+                cut_short=f"no stream was free on host {snapshot.host} before the snapshot grew too old",
+            )
         if self.state.sync is not None:
             self.state.sync = self.state.sync.model_copy(update={"done": self.state.sync.done + result.bytes_read})
         return result
@@ -380,6 +416,7 @@ class Sync:
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""
         state = self.state
+        await give_reserved_back(state)
         try:
             if state.abandon_asked is None or state.source_is_off:
                 state.doing = "removing the snapshot"

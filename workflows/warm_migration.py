@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.commands import Commands
     from workflows.cutover import CutoverRun
     from workflows.details import describe
+    from workflows.host_slots import TakesSlots
     from workflows.itinerary import CutoverFailed, roll_back, walk
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
@@ -51,7 +52,7 @@ HISTORY_LIMIT: Final = 8000
 
 
 @workflow.defn(name="WarmMigrationWorkflow")
-class WarmMigrationWorkflow(Commands):
+class WarmMigrationWorkflow(Commands, TakesSlots):
     """Keeps one VM's volumes in step with it, until cutover moves the workload or an operator abandons it."""
 
     @workflow.init

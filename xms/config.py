@@ -44,6 +44,12 @@ class SourceConfig(Section):
     ca_file: Path | None = Field(default=None, description="CA bundle to verify it with; neither: the system's CAs")
     datacenter: str | None = None
     timeout_seconds: float = 60.0
+    host_streams: int = Field(
+        default=3, ge=0, description="streams that may read from one ESXi host at a time, over all jobs; 0: any number"
+    )
+    host_mib_in_flight: int = Field(
+        default=48, ge=1, description="MiB that all of them together may have asked for and not been answered"
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_trust(self) -> SourceConfig:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from xms.host_budget import HostLimits, SlotAnswer
 from xms.models import (
     Abandon,
     Cutover,
@@ -75,6 +76,18 @@ class JobState(BaseModel):
     last_rate: float = 0.0
     sync: SyncRecord | None = None
     rate_limit: int | None = None
+    streaming: int = 0
+    """Streams that run now; they share the limit."""
+
+    host: HostLimits | None = None
+    """Of the ESXi host that the last snapshot was on; None: it has no limits."""
+
+    slots: dict[str, SlotAnswer] = Field(default_factory=dict)
+    """What the host's budget last said to each request that waits or has a slot, by the request's id."""
+
+    reserved_slot: SlotAnswer | None = None
+    """A slot that the next sync begins with."""
+
     verification: Verification | None = None
     verify_at: datetime | None = None
     """When a verification goes on whose last sync failed; None: at once."""
@@ -161,6 +174,18 @@ class JobState(BaseModel):
         return bool(self.disks) and all(
             disk.baseline.change_id is not None and not disk.baseline.unseeded_bytes for disk in self.disks
         )
+
+    def rate_of_a_stream(self, streams: int | None = None) -> int | None:
+        """Bytes a second that one stream may read, of as many as run now; None: as many as it can.
+
+        The final delta is not held back: the source is off, and every second of it is downtime.
+
+        Args:
+            streams: that will run; None: those that do.
+        """
+        if self.rate_limit is None or self.source_is_off:
+            return None
+        return max(1, self.rate_limit // max(1, self.streaming if streams is None else streams))
 
     @property
     def next_sync_at(self) -> datetime | None:

@@ -31,11 +31,15 @@ from xms.models import (
     Resume,
     Retry,
     SetCadence,
+    SetRateLimit,
     SyncNow,
     Verify,
 )
 
 SHORTEST_CADENCE_SECONDS: Final = 60
+SMALLEST_RATE_LIMIT: Final = 64 << 10
+"""Bytes a second. Below that, a stream would be held up for longer than its peers have patience with a connection."""
+
 FAILURES_BEFORE_PARKING: Final = 10
 """A full sync that failed this often in a row waits for a person; an incremental one goes on with the cadence."""
 
@@ -168,6 +172,11 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
             raise BadInput(
                 f"a cadence of {seconds} s is too short", because="allowed: manual, or any duration of at least 60 s"
             )
+        case SetRateLimit(rate_limit=int(limit)) if limit < SMALLEST_RATE_LIMIT:
+            raise BadInput(
+                f"a rate limit of {limit} bytes a second is too small",
+                because=f"allowed: none, or at least {SMALLEST_RATE_LIMIT} (64 KiB) a second",
+            )
         case SyncNow() if state.phase in {Phase.CUTTING_OVER, Phase.FAILED}:
             raise _refused(state, "sync", do=_after_failure(state))
         case CutoverOrder():
@@ -246,12 +255,8 @@ def _record(state: JobState, command: Command, now: datetime) -> str:
         case Resume():
             state.paused = False
             return "resumed: syncs follow the cadence again"
-        case SetCadence():
-            state.cadence_seconds = command.cadence_seconds
-            if state.phase is Phase.READY:
-                # It was reckoned by the old cadence, which may have been a day.
-                state.not_before = None
-            return f"the cadence is {quantities.cadence(command.cadence_seconds)}, reckoned from the last sync"
+        case SetCadence() | SetRateLimit():
+            return _set(state, command)
         case CutoverOrder():
             state.cutover_asked = command
             return "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
@@ -269,3 +274,17 @@ def _record(state: JobState, command: Command, now: datetime) -> str:
             return f"the job ends, its snapshots are removed, {volumes}"
         case _:
             raise BadInput(f"{type(command).__name__} is no command of a job")
+
+
+def _set(state: JobState, command: SetCadence | SetRateLimit) -> str:
+    if isinstance(command, SetCadence):
+        state.cadence_seconds = command.cadence_seconds
+        if state.phase is Phase.READY:
+            # It was reckoned by the old cadence, which may have been a day.
+            state.not_before = None
+        return f"the cadence is {quantities.cadence(command.cadence_seconds)}, reckoned from the last sync"
+    state.rate_limit = command.rate_limit
+    if command.rate_limit is None:
+        return "no rate limit any more; streams that run are free within 5 seconds"
+    limit = quantities.rate(command.rate_limit)
+    return f"at most {limit} for all streams together; those that run follow within 5 seconds"

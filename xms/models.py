@@ -77,6 +77,7 @@ class MigrationSpec(Model):
     )
     rate_limit: int | None = Field(
         default=None,
+        ge=64 << 10,
         description="bytes a second for all of the job's streams together, as submitted; None: no limit",
     )
     requested_by: str = ""

@@ -217,6 +217,15 @@ class Done(Model):
     """An answer without content."""
 
 
+# --- the budget of an ESXi host ---------------------------------------------------------------------------------------
+
+
+class JobRuns(Model):
+    """Runs of workflows."""
+
+    runs: tuple[tuple[str, str], ...] = Field(description="workflow id and run id")
+
+
 # --- the copy ---------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +246,15 @@ class StreamDisk(Model):
     )
     compare: str = Field(default="", description="ranges of the volume to compare with the snapshot when all is copied")
     bytes_in_flight: int = Field(default=16 << 20, description="bytes that may be asked for and not answered yet")
+    rate_limit: int | None = Field(
+        default=None, description="bytes a second until the job is asked for a newer limit; None: no limit"
+    )
+
+
+class StreamRate(Model):
+    """What one stream of a job may read, as the job says while it runs."""
+
+    bytes_a_second: int | None = Field(default=None, description="None: no limit")
 
 
 class StreamResult(Model):

@@ -15,7 +15,9 @@ from cli.parsing import (
     parse_percent,
     required,
 )
+from cli.rates import SMALLEST, parse_rate
 from xms.errors import BadInput
+from xms.lifecycle import SMALLEST_RATE_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,32 @@ def test_a_job_is_named_once_or_twice_the_same() -> None:
         one_job("a", "b")
     with pytest.raises(BadInput, match="no job"):
         one_job(None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("none", None),
+        ("50MiB", 50 << 20),
+        ("50 mib/s", 50 << 20),
+        ("64K", 64 << 10),
+        ("1.5GiB", 3 << 29),
+        ("2TiB", 2 << 40),
+    ],
+)
+def test_a_rate_is_none_or_a_size_a_second(text: str, rate: int | None) -> None:
+    assert parse_rate(text, "--rate-limit") == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "50", "63KiB", "0MiB", "-1MiB", "50 miles", "50MiB/min", "nothing", "1e9", "50Mbit"]
+)
+def test_what_is_no_rate_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_rate(text, "--rate-limit")
+    assert f"'{text}'" in refused.value.what
+    assert "none, or at least 64KiB" in refused.value.because
+
+
+def test_the_smallest_rate_is_the_jobs_own() -> None:
+    assert SMALLEST == SMALLEST_RATE_LIMIT

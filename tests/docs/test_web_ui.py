@@ -28,6 +28,7 @@ from xms.models import (
     Resume,
     Retry,
     SetCadence,
+    SetRateLimit,
     StepRecord,
     SyncNow,
     Verify,
@@ -49,6 +50,7 @@ VERBS: Final[dict[str, Command]] = {
     "resume": Resume(),
     "set-cadence": SetCadence(cadence_seconds=900),
     "verify": Verify(),
+    "set-rate-limit": SetRateLimit(rate_limit=50 << 20),
     "cutover": CutoverOrder(),
     "retry": Retry(),
     "abandon": Abandon(),
@@ -71,6 +73,7 @@ def test_phase_lag_and_metrics_are_in_words_and_units_for_people() -> None:
     assert "the time since 2026-11-23 12:00:00 UTC" in text
     assert "**Bytes (Full)**: 412 GiB" in text
     assert "**Cadence**: every 15m" in text
+    assert "**Rate limit**: none" in text
     assert "**Next sync**: 2026-11-23 12:15:07 UTC" in text
     assert "**Hard disk 1**, 100 GiB: volume `8f2c`, complete" in text
 

@@ -121,3 +121,20 @@ def test_a_reset_of_change_tracking_reseeds_the_disk_and_tells_why(source: Sourc
     assert plan.bytes == second.disks[0].capacity
     assert plan.full
     assert "began anew" in plan.reseed_reason
+
+
+def test_a_snapshot_tells_on_which_host_it_is_read_and_what_the_source_allows_there(
+    source: SourceActivities, vcenter: AVcenter
+) -> None:
+    taken = run(source.take_snapshot, vcenter.order)
+    assert (taken.host, taken.host_streams, taken.host_bytes_in_flight) == ("esxi-1.lab", 3, 48 << 20)
+
+
+def test_the_limits_are_those_of_the_configuration_and_0_streams_is_none(vcenter: AVcenter) -> None:
+    told = []
+    for streams in (5, 0):
+        config = vcenter.config.model_copy(update={"host_streams": streams, "host_mib_in_flight": 20})
+        activities = SourceActivities(Config(sources={"lab": config}, target=TargetConfig(cloud="lab")))
+        taken = run(activities.take_snapshot, vcenter.order)
+        told.append((taken.host, taken.host_streams, taken.host_bytes_in_flight))
+    assert told == [("esxi-1.lab", 5, 20 << 20), ("esxi-1.lab", None, None)]

@@ -10,10 +10,14 @@ import pytest_asyncio
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from activities.host_budget import HostBudgetActivities
 from lab.programs import find_program
 from tests.workflows.world import World
+from worker import activities_of
+from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobInput, JobState
@@ -83,14 +87,17 @@ class Job:
 
 
 @asynccontextmanager
-async def a_worker(client: Client, world: World, cached: int = 100) -> AsyncIterator[None]:
+async def a_worker(
+    client: Client, world: World, cached: int = 100, runner: WorkflowRunner | None = None
+) -> AsyncIterator[None]:
     async with (
         Worker(
             client,
             task_queue=TASK_QUEUE,
-            workflows=[WarmMigrationWorkflow],
-            activities=world.activities(),
+            workflows=[WarmMigrationWorkflow, HostBudgetWorkflow],
+            activities=[*world.activities(), *activities_of(HostBudgetActivities(client))],
             max_cached_workflows=cached,
+            workflow_runner=runner or SandboxedWorkflowRunner(),
         ),
         Worker(client, task_queue=DATA_QUEUE, activities=world.activities()),
     ):

@@ -11,18 +11,39 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from tests.workflows.conftest import Job, a_job, a_spec, program
+from tests.workflows.conftest import Job, a_job, a_spec, a_worker, program
+from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobState
-from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow, Verify
+from xms.models import (
+    Abandon,
+    CutoverOrder,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SetRateLimit,
+    SyncNow,
+    Verify,
+    job_id,
+)
+
+
+class Recorded(Protocol):
+    """What has a history."""
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]: ...
+
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -127,13 +148,44 @@ async def verified(client: Client) -> Job:
     return job
 
 
-SHAPES: dict[str, Callable[[Client], Awaitable[Job]]] = {
+async def on_a_busy_host(client: Client, host: str) -> tuple[Job, Budget]:
+    """Two disks and one stream: one disk waits for the other; then a delta, and a cutover that reserves its stream."""
+    fleet = Fleet(host, streams=1)
+    name = f"on-{host}"
+    fleet.held = {job_id(SOURCE, name)}
+    async with a_worker(client, fleet):
+        job = await submit(client, fleet, name, disks=2)
+        budget = Budget(client, host)
+        await budget.shows(held=1, waiting=1)
+        await job.handle.execute_update(WarmMigrationWorkflow.set_rate_limit, SetRateLimit(rate_limit=50 << 20))
+        fleet.held.clear()
+        await job.reaches(Phase.READY)
+        job.world.before["power_off"] = lambda: job.world.write(2000, 7)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+        await budget.shows(held=0, waiting=0)
+    return job, budget
+
+
+async def limited(client: Client) -> Job:
+    """A job whose streams wait for each other."""
+    return (await on_a_busy_host(client, "esx-01"))[0]
+
+
+async def host_budget(client: Client) -> Budget:
+    """The budget that they wait for."""
+    return (await on_a_busy_host(client, "esx-02"))[1]
+
+
+SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
+    "limited": limited,
+    "host-budget": host_budget,
 }
 
 

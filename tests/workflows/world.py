@@ -109,6 +109,10 @@ class World:
         self.die_after: set[str] = set()
         self.hold = False
         self.tracked = True
+        self.host = ""
+        self.host_streams: int | None = None
+        self.host_bytes_in_flight: int | None = None
+        self.streams: list[StreamDisk] = []
         self.both_ran = False
 
     def write(self, key: int, block: int) -> None:
@@ -194,6 +198,9 @@ class World:
             name=f"xms-{order.job_id}",
             taken_at=datetime.now(UTC),
             leftovers_removed=leftovers,
+            host=self.host,
+            host_streams=self.host_streams,
+            host_bytes_in_flight=self.host_bytes_in_flight,
             disks=disks,
         )
 
@@ -246,6 +253,7 @@ class World:
 
     @activity.defn
     async def stream_disk(self, order: StreamDisk) -> StreamResult:
+        self.streams.append(order)
         self._called("stream_disk")
         while self.hold:
             activity.heartbeat()

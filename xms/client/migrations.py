@@ -51,7 +51,7 @@ from xms.orders import (
     VmList,
 )
 
-Verb = Literal["sync-now", "pause", "resume", "set-cadence", "verify", "cutover", "retry", "abandon"]
+Verb = Literal["sync-now", "pause", "resume", "set-cadence", "set-rate-limit", "verify", "cutover", "retry", "abandon"]
 
 CALL: Final = timedelta(seconds=10)
 """For an answer of the server alone."""

@@ -40,14 +40,17 @@ class Throttle:
             idle: called at least every 0.1 s during the wait; what it raises ends the wait and is passed on.
         """
         self._pay()
-        self._owed += length
-        while self.rate is not None and self._owed > 0:
-            self._sleep(min(_NAP_SECONDS, self._owed / self.rate))
+        if self.rate is not None:
+            self._owed += length
+        # Less than a byte is not worth a nap: it may be shorter than the clock can tell.
+        while (rate := self.rate) is not None and self._owed >= 1:
+            self._sleep(min(_NAP_SECONDS, self._owed / rate))
             idle()
             self._pay()
 
     def _pay(self) -> None:
         now = self._clock()
         # Time in which nothing was passed on is no credit: the limit is on every moment, not on the average.
-        self._owed = 0.0 if self.rate is None else max(0.0, self._owed - (now - self._paid_at) * self.rate)
+        rate = self.rate
+        self._owed = 0.0 if rate is None else max(0.0, self._owed - (now - self._paid_at) * rate)
         self._paid_at = now

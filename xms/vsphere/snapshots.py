@@ -55,7 +55,11 @@ def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse, free
     with explained(session.name, what):
         vm = session.virtual_machine(order.moref)
         leftovers = remove_snapshots(session, order, pulse=pulse)
-        properties = read(session, vm, ["config.hardware.device", "guest.toolsRunningStatus", "runtime.powerState"])
+        properties = read(
+            session,
+            vm,
+            ["config.hardware.device", "guest.toolsRunningStatus", "runtime.powerState", "runtime.host"],
+        )
         refuse_disks_without_snapshots(properties.get("config.hardware.device", []), vm=order.vm)
         guest_runs = (
             properties.get("guest.toolsRunningStatus") == TOOLS_RUN and properties["runtime.powerState"] == "poweredOn"
@@ -63,12 +67,14 @@ def take_snapshot(session: VsphereSession, order: VmOrder, *, pulse: Pulse, free
         snapshot, quiesced = _create(session, vm, order, quiesce=freeze and guest_runs, pulse=pulse)
         disks = read(session, snapshot, ["config.hardware.device"])["config.hardware.device"]
         tree = _tree_of(session, vm, snapshot)
+        host = _host_name(session, properties.get("runtime.host"))
     return SnapshotTaken(
         moref=snapshot._moId,  # noqa: SLF001 - pyVmomi's name for the reference
         name=tree.name,
         taken_at=tree.createTime,
         quiesced=quiesced,
         leftovers_removed=leftovers,
+        host=host,
         disks=tuple(
             SnapshotDisk(
                 key=disk.key,
@@ -206,6 +212,13 @@ def _consolidate(session: VsphereSession, vm: Any, *, name: str, pulse: Pulse) -
             means="the data is intact; the VM runs on a delta disk that grows",
             do="does a backup hold the disks locked? It is tried again",
         ) from fault
+
+
+def _host_name(session: VsphereSession, host: Any) -> str:  # noqa: ANN401 - pyVmomi's
+    """The name of the ESXi host, or its reference where the account may not see the name; both tell hosts apart."""
+    if host is None:
+        return ""
+    return str(read(session, host, ["name"]).get("name") or host._moId)  # noqa: SLF001 - pyVmomi's name
 
 
 def _tree_of(session: VsphereSession, vm: Any, snapshot: Any) -> Any:  # noqa: ANN401 - pyVmomi's
