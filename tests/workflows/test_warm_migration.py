@@ -41,7 +41,7 @@ async def test_a_job_goes_through_every_phase_and_ends_with_a_target_that_runs(c
         assert not world.both_ran
         assert not world.snapshots
         assert "migrated by XMS job" in world.annotation
-        assert [step.outcome for step in report.status.cutover.steps] == ["done"] * 10 if report.status.cutover else 0
+        assert [step.outcome for step in report.status.cutover.steps] == ["done"] * 11 if report.status.cutover else 0
 
 
 async def test_the_cadence_starts_syncs_and_pause_stops_them(client: Client) -> None:
