@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -9,6 +12,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from workflows.names import ASK, HOST_BUDGET, TASK_QUEUE, budget_id
 from xms.host_budget import HostBudget, SlotRequest
 from xms.orders import Done, JobRuns
+
+CALL: Final = timedelta(seconds=10)
+"""For an answer of the server."""
 
 
 class HostBudgetActivities:
@@ -32,6 +38,7 @@ class HostBudgetActivities:
             start_signal=ASK,
             start_signal_args=[request],
             static_summary=f"streams from {limits.host} of {limits.source}",
+            rpc_timeout=CALL,
         )
         return Done()
 
@@ -42,7 +49,7 @@ class HostBudgetActivities:
 
     async def _is_over(self, workflow_id: str, run_id: str) -> bool:
         try:
-            description = await self.client.get_workflow_handle(workflow_id, run_id=run_id).describe()
+            description = await self.client.get_workflow_handle(workflow_id, run_id=run_id).describe(rpc_timeout=CALL)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return True

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflows.host_budget import describe
 from xms.host_budget import LARGEST_SHARE, HostBudget, HostLimits, SlotRequest, limits_of
 from xms.orders import SnapshotTaken
 
@@ -102,6 +103,17 @@ def test_the_newest_configuration_counts_and_an_older_one_that_comes_later_does_
     budget.ask(a_request("d1", "d", 2))
     assert budget.limits.streams == 3
     assert granted(budget) == []
+
+
+def test_the_details_of_a_long_queue_fit_into_a_workflows_details() -> None:
+    budget = HostBudget(limits=limits(streams=60, mib=960))
+    for number in range(500):
+        ask(budget, a_request(str(number), f"warm-prod-vcenter-{'x' * 80}-{number}", number, urgent=True))
+    budget.grant(NOON)
+    text = describe(budget)
+    assert "60 of 60 streams in use" in text
+    assert "**Waiting**: 440" in text
+    assert len(text.encode()) < 20_000
 
 
 CHANGES = st.lists(

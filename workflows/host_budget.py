@@ -33,7 +33,7 @@ LOOK_EVERY: Final = timedelta(minutes=1)
 LINGER: Final = timedelta(minutes=5)
 """How long a budget that nobody needs stays: the next sync soon comes, and each run is a line in Temporal's list."""
 
-SHOWN: Final = 50
+SHOWN: Final = 40
 """Streams that the details list, of those that read and of those that wait: a workflow's details end at 20 KiB."""
 
 LOOK: Final = Policy(

@@ -45,6 +45,8 @@ def test_the_version_is_told(without_server: Terminal) -> None:
         (["migration", "show"], "no job is named"),
         (["migration", "sync", "a", "--job", "b"], "two jobs are named"),
         (["migration", "cadence", "5s", "--job", "a"], "cadence '5s' is too short"),
+        (["migration", "rate-limit", "5KiB", "--job", "a"], "rate limit '5KiB' is too small"),
+        (["migration", "submit", *SUBMIT, "--vm", "v", "--rate-limit", "fast"], "--rate-limit 'fast' is no rate"),
         (["migration", "list", "--phase", "Redy"], "--phase 'Redy' is unknown"),
         (["migration", "watch", "a", "--timeout", "soon"], "--timeout 'soon' is no duration"),
         (["migration", "cutover", "a", "--yes", "--console-evidence", "["], "is no regular expression"),

@@ -12,7 +12,7 @@ JOB = "warm-prod-vcenter-db-prod-01"
 
 @pytest.mark.slow
 def test_a_migration_from_submit_to_completed(house: House) -> None:
-    submitted = house.submit("db-prod-01", "--sync-cadence", "1h", "--output", "json")
+    submitted = house.submit("db-prod-01", "--sync-cadence", "1h", "--rate-limit", "50MiB", "--output", "json")
     assert submitted.code == 0
     assert submitted.json["job_id"] == JOB
     assert [nic["network"] for nic in submitted.json["checked"]["target"]["nics"]] == ["internal-net"]
@@ -28,6 +28,11 @@ def test_a_migration_from_submit_to_completed(house: House) -> None:
     assert house.status(JOB)["cadence_seconds"] == 900
     assert house.xms("migration", "cadence", "manual", "--job", JOB).code == 0
     assert house.status(JOB)["cadence_seconds"] is None
+    assert "limit      50 MiB/s for all streams together" in house.xms("migration", "show", JOB).out
+    assert house.xms("migration", "rate-limit", JOB, "20MiB").code == 0
+    assert house.status(JOB)["rate_limit"] == 20 << 20
+    assert house.xms("migration", "rate-limit", "none", "--job", JOB).code == 0
+    assert house.status(JOB)["rate_limit"] is None
 
     moved = house.xms("migration", "cutover", JOB, "--yes", "--wait", "--timeout", "30s")
     assert moved.code == 0

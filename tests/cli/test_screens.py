@@ -117,6 +117,12 @@ def drawn(screen: RenderableType, width: int) -> str:
     return text
 
 
+def test_show_tells_a_rate_limit_where_there_is_one() -> None:
+    assert "limit " not in drawn(screens.job(READY, NOW, 100), 100)
+    limited = READY.model_copy(update={"rate_limit": 50 << 20})
+    assert "limit      50 MiB/s for all streams together" in drawn(screens.job(limited, NOW, 100), 100)
+
+
 @pytest.mark.parametrize("width", [80, 100, 400])
 def test_show_has_every_metric_of_the_specification(width: int) -> None:
     text = " ".join(drawn(screens.job(READY, NOW, width), width).split())
