@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 import structlog
 import typer
@@ -197,17 +197,37 @@ def start(
     asyncio.run(serve(loaded, role))  # type: ignore[arg-type]  # checked above
 
 
-def main() -> None:
-    """Entry point: errors become three lines on stderr and exit code 1 (2 for the configuration)."""
-    logging.getLogger().setLevel(logging.INFO)
+def run() -> int:
+    """Run a worker by the command line; errors become three lines on stderr.
+
+    Returns:
+        The exit code: 0 after a stop, 1 for an error, 2 for the configuration or the command line.
+    """
     try:
         typer.run(start)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
     except XmsError as error:
         lines = [f"error: {error.what}"]
         lines += [f"  because {error.because}"] if error.because else []
         lines += [f"  do: {error.do}"] if error.do else []
         sys.stderr.write("\n".join(lines) + "\n")
-        sys.exit(2 if isinstance(error, ConfigurationError | ProgramMissing) else 1)
+        return 2 if isinstance(error, ConfigurationError | ProgramMissing) else 1
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point. It leaves without the interpreter's clean-up.
+
+    Everything is handed over and written by then, and the SDK's threads were seen to abort the process in that
+    clean-up, which a service supervisor would take for a crash.
+    """
+    logging.getLogger().setLevel(logging.INFO)
+    code = run()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ understands, copies the whole disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from xms.change_map import ByteRanges
 from xms.errors import ChangeTrackingBroken, ChangeTrackingReset
@@ -15,6 +16,10 @@ from xms.orders import DiskPlan, PlanDisk
 
 Areas = Iterable[tuple[int, int]]
 """(offset, length) in bytes, in any order, overlaps allowed."""
+
+
+SMALLEST_GAP: Final = 64 << 10
+"""Bytes. To read over a smaller gap is cheaper than another request; what is read there is the snapshot's, too."""
 
 
 def plan_disk(order: PlanDisk, *, allocated: Callable[[], Areas], changed: Callable[[str], Areas]) -> DiskPlan:
@@ -48,7 +53,8 @@ def plan_disk(order: PlanDisk, *, allocated: Callable[[], Areas], changed: Calla
         return _plan(order, whole, full=True, reseed_reason=f"{error.what}: {error.because}")
     unseeded = ByteRanges.decode(order.baseline.unseeded).below(capacity)
     grown = whole.from_offset(min(order.replica_capacity, capacity))
-    return _plan(order, unseeded | delta | grown, full=bool(unseeded), areas=areas)
+    ranges = (unseeded | delta | grown).coalesced(SMALLEST_GAP)
+    return _plan(order, ranges, full=bool(unseeded), areas=areas)
 
 
 def _plan(

@@ -130,6 +130,13 @@ def test_the_new_tail_of_a_grown_disk_is_copied() -> None:
     assert not plan.full
 
 
+def test_areas_with_a_small_gap_between_them_are_read_as_one() -> None:
+    near = [(0, GRAIN), (2 * GRAIN - 512, GRAIN), (4 * GRAIN, GRAIN)]
+    plan = plan_disk(a_plan_order(), allocated=never_asked, changed=lambda _since: near)
+    assert ranges_of(plan) == [(0, 3 * GRAIN - 512), (4 * GRAIN, GRAIN)]
+    assert plan.bytes == 4 * GRAIN - 512
+
+
 def test_areas_beyond_the_capacity_are_left_out() -> None:
     plan = plan_disk(a_plan_order(), allocated=never_asked, changed=lambda _: [(10 * MIB - GRAIN, 3 * GRAIN)])
     assert ranges_of(plan) == [(10 * MIB - GRAIN, GRAIN)]
