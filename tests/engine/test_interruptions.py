@@ -143,6 +143,31 @@ def test_a_request_that_starves_holds_back_the_others_before_long(serve: Serve) 
     assert max(offsets[: offsets.index(0)]) < reader.LOOKAHEAD * MIB
 
 
+def test_a_flush_hears_of_a_lost_write_even_where_the_writing_descriptor_was_told_already(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells each open description of a lost write once (fsync(2)); this sees that there are two of them."""
+    wrote, flushed = set(), set()
+    really_write, really_flush = os.pwrite, os.fsync
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        wrote.add(fd)
+        return really_write(fd, data, offset)
+
+    def fsync(fd: int) -> None:
+        flushed.add(fd)
+        really_flush(fd)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    copy(serve("file", a_disk(tmp_path / "source", 8 * MIB)), stale(tmp_path / "volume", 8 * MIB))
+
+    assert wrote
+    assert flushed
+    assert not wrote & flushed
+
+
 def test_a_volume_that_takes_its_time_stops_neither_heartbeat_nor_claim(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

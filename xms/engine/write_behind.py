@@ -1,7 +1,7 @@
 """The hand that writes: a thread of its own, so that the source is read on while the volume takes its time.
 
-It alone touches the volume, and does what it is told in the order in which it is told. So when a checkpoint is done,
-everything that was handed over before it is written, flushed, accounted for, and read back where that is wanted.
+It alone writes to the volume, and does what it is told in the order in which it is told. So a checkpoint speaks of
+everything that was handed over before it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
 from xms.engine.account import Account
+from xms.engine.checkpoints import Checkpoints
+from xms.engine.range_list import RangeList
 from xms.engine.read_back import Expectations
 from xms.engine.reader import Block
 from xms.engine.slots import Slot
 from xms.engine.writer import ZEROES, Volume
-from xms.errors import Interrupted, WriteFailed
+from xms.errors import WriteFailed
 
 BYTES_BEHIND: Final = 16 << 20
 """What may be read and not written yet."""
@@ -27,8 +30,8 @@ BLOCKS_BEHIND: Final = 256
 """The same in blocks: zeroes have no bytes to bound them."""
 
 STALL_SECONDS: Final = 60.0
-"""A volume that has not taken one block for so long is given up. The thread is waited for all the same: a write that
-the kernel still holds must not meet the next holder of the volume."""
+"""A volume that has not taken one block, or one flush, for so long is given up. It is waited for all the same: a write
+that the kernel still holds must not meet the next holder of the volume."""
 
 _NAP_SECONDS: Final = 0.05
 
@@ -37,7 +40,7 @@ class WriteBehind:
     """Writes blocks to a volume behind the reader's back.
 
     Args:
-        volume: it is touched by this object's thread alone.
+        volume: it is written by this object's thread alone.
         account: of the plan.
         give_back: told of each block's slot when the block is on the volume, or will never be.
         skip_zeroes: the volume holds zeroes wherever it was not written.
@@ -54,10 +57,14 @@ class WriteBehind:
         verify: bool,
     ) -> None:
         self._volume = volume
-        self._account = account
         self._give_back = give_back
         self._skip_zeroes = skip_zeroes
-        self._expectations = Expectations() if verify else None
+        self.verifies = verify
+        """what is settled was read back"""
+        self._expectations = Expectations()
+        self._left_out = RangeList()
+        """zeroes that the volume holds anyway"""
+        self._checkpoints = Checkpoints(volume, account)
         self._orders: SimpleQueue[Block | int | None] = SimpleQueue()
         self._failure: BaseException | None = None
         self._abandoned = False
@@ -78,21 +85,16 @@ class WriteBehind:
         self._abandoned = error is not None
         self._orders.put(None)
         self._thread.join()
+        self._checkpoints.close(abandoned=self._abandoned)
 
     @property
-    def watermark(self) -> int:
-        """Byte offset: all of the plan below it is flushed, accounted for, and verified where that is wanted."""
-        return self._account.settled_to
-
-    @property
-    def verifies(self) -> bool:
-        """What is settled was read back."""
-        return self._expectations is not None
+    def _is_writing(self) -> bool:
+        return self._done < self._ordered
 
     @property
     def is_busy(self) -> bool:
         """Something that was handed over is not done yet."""
-        return self._done < self._ordered
+        return self._is_writing or self._checkpoints.is_running
 
     def write(self, block: Block, idle: Callable[[], None]) -> None:
         """Have a block written. Waits where too many blocks are waiting, with a call of `idle` now and then.
@@ -111,10 +113,12 @@ class WriteBehind:
         self._order(finished_to)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for what was handed over, but no longer than `seconds`; whether something is still to be done."""
-        if self._idle.wait(seconds) and self.is_busy:
-            # It was set for an earlier order, just when this one came.
-            self._idle.clear()
+        """Wait for what was handed over, but no longer than twice so many seconds; whether something is to be done."""
+        if self._idle.wait(seconds):
+            if self._is_writing:
+                # It was set for an earlier order, just when this one came.
+                self._idle.clear()
+            self._checkpoints.wait(seconds)
         return self.is_busy
 
     def raise_failure(self) -> None:
@@ -125,7 +129,17 @@ class WriteBehind:
         """
         if self._failure is not None:
             raise self._failure
-        if self.is_busy and time.monotonic() - self._done_at > STALL_SECONDS:
+        self._checkpoints.raise_failure()
+        now = time.monotonic()
+        stalled = [
+            since
+            for since, busy in (
+                (self._done_at, self._is_writing),
+                (self._checkpoints.moved_at, self._checkpoints.is_running),
+            )
+            if busy and now - since > STALL_SECONDS
+        ]
+        if stalled:
             raise WriteFailed(
                 "the volume takes no more bytes",
                 because=f"it has not done one write or flush within {STALL_SECONDS:.0f} s",
@@ -134,7 +148,7 @@ class WriteBehind:
             )
 
     def _order(self, order: Block | int) -> None:
-        if not self.is_busy:
+        if not self._is_writing:
             self._done_at = time.monotonic()
         self._ordered += 1
         self._idle.clear()
@@ -143,7 +157,7 @@ class WriteBehind:
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:
             try:
-                if not self._is_stopped():
+                if not (self._abandoned or self._failure):
                     self._carry_out(order)
             except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits for it
                 self._failure = failure
@@ -152,40 +166,25 @@ class WriteBehind:
                     self._give_back(order.slot)
                 self._done += 1
                 self._done_at = time.monotonic()
-                if not self.is_busy:
+                if not self._is_writing:
                     self._idle.set()
-
-    def _is_stopped(self) -> bool:
-        return self._abandoned or self._failure is not None
 
     def _carry_out(self, order: Block | int) -> None:
         if isinstance(order, Block):
             self._write(order)
             return
-        for offset, length in self._volume.flush():
-            self._account.add(offset, length)
-        if self._expectations:
-            with self._volume.reading_back() as read:
-                self._expectations.meet(read, self._see_still_wanted)
-        self._account.settle(order)
+        left_out, self._left_out = self._left_out, RangeList()
+        expectations, self._expectations = self._expectations, Expectations()
+        written = chain(self._volume.take_written(), left_out)
+        self._checkpoints.begin(order, written, expectations if self.verifies else None)
 
     def _write(self, block: Block) -> None:
         if block.data is not None:
             self._volume.write(block.offset, block.data)
         elif self._skip_zeroes:
-            self._account.add(block.offset, block.length)
+            self._left_out.add(block.offset, block.length)
         else:
             self._volume.write_zeroes(block.offset, block.length)
-        if self._expectations:
+        if self.verifies:
             self._expectations.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
         self.bytes_written += block.length
-
-    def _see_still_wanted(self) -> None:
-        """Between two pieces that are read back, which may be gigabytes: shows that it moves, and ends it early.
-
-        Raises:
-            Interrupted: whoever waits for it has gone.
-        """
-        self._done_at = time.monotonic()
-        if self._abandoned:
-            raise Interrupted("the copy was given up while it was verified")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -11,7 +12,6 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
@@ -70,10 +70,11 @@ class Volume:
         self._path = path
         self._guard = guard
         self._idle = idle
-        try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            self._fail("cannot be opened for writing", error)
+        self._descriptors = contextlib.ExitStack()
+        self._fd = self._open()
+        # The kernel tells a descriptor of a lost write once: what the writing one is told by `_sync_range` would be kept
+        # from a flush that runs at that moment, and the flush would seem a success.
+        self._flushing = self._open()
         try:
             self._zeroing = [_PUNCH_HOLE, _ZERO_RANGE]
             self._bounds_cache = True
@@ -82,11 +83,11 @@ class Volume:
             self._waiting: deque[tuple[int, int, int]] = deque()
             """offset and length of a stretch, and the bytes that were written in it"""
             self._waiting_bytes = 0
-            self._unflushed = RangeList()
+            self._written = RangeList()
             self._check(capacity)
             self._lock()
         except BaseException:
-            os.close(self._fd)
+            self._descriptors.close()
             raise
 
     def __enter__(self) -> Self:
@@ -95,7 +96,7 @@ class Volume:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self._fd)
+        self._descriptors.close()
 
     def write(self, offset: int, data: memoryview) -> None:
         """Write all of `data` at `offset`; it is not flushed yet.
@@ -109,7 +110,7 @@ class Volume:
             while written < len(data):
                 self._guard.check()
                 taken = os.pwrite(self._fd, data[written:], offset + written)
-                self._unflushed.add(offset + written, taken)
+                self._written.add(offset + written, taken)
                 written += taken
         except OSError as error:
             self._fail(f"refused bytes {offset} to {offset + len(data) - 1}", error)
@@ -133,11 +134,13 @@ class Volume:
         self._send_zeroes(offset, inner_start)
         self._send_zeroes(inner_end, end)
 
-    def flush(self) -> RangeList:
-        """Put everything written so far where it outlives a power failure.
+    def take_written(self) -> RangeList:
+        """What was written since this was last asked, as the volume took it; it is not flushed yet."""
+        written, self._written = self._written, RangeList()
+        return written
 
-        Returns:
-            Everything that was written since the last flush, as the volume took it.
+    def flush(self) -> None:
+        """Put everything written so far where it outlives a power failure. Another thread may write meanwhile.
 
         Raises:
             WriteFailed: it did not work. The kernel may have dropped what was not written then, and tells it once only,
@@ -145,16 +148,11 @@ class Volume:
                 again.
         """
         try:
-            os.fsync(self._fd)
+            os.fsync(self._flushing)
         except OSError as error:
             self._fail("could not be flushed", error)
-        self._batch.clear()
-        self._waiting.clear()
-        self._batch_bytes = self._waiting_bytes = 0
-        flushed, self._unflushed = self._unflushed, RangeList()
-        return flushed
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading_back(self) -> Iterator[ReadBack]:
         """Yield a function that reads from the medium, not from the page cache.
 
@@ -184,6 +182,15 @@ class Volume:
             yield read
         finally:
             os.close(fd)
+
+    def _open(self) -> int:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            self._descriptors.close()
+            self._fail("cannot be opened for writing", error)
+        self._descriptors.callback(os.close, descriptor)
+        return descriptor
 
     def _check(self, capacity: int) -> None:
         mode = os.fstat(self._fd).st_mode
@@ -254,7 +261,7 @@ class Volume:
         while self._zeroing:
             self._guard.check()
             if not _libc.fallocate(self._fd, self._zeroing[0], offset, length):
-                self._unflushed.add(offset, length)
+                self._written.add(offset, length)
                 return True
             number = ctypes.get_errno()
             if number == errno.EINTR:
