@@ -28,9 +28,9 @@ from xms.errors import BadInput, Interrupted, TransportFailed
 from xms.models import DiskProgress
 from xms.pulse import Pulse
 
-CHECKPOINT_SECONDS: Final = 1.0
-"""A killed worker may have to do so much again, and what came while its last checkpoint was made and told. The disk's
-own cache is emptied beside the copy so, which is quicker than to have all of that at the end."""
+CHECKPOINT_SECONDS: Final = 3.0
+"""A killed worker may have to do so much again, and what came while its last checkpoint was made and told: 5 s in all,
+since a flush of the bounded write-back takes well under a second and a heartbeat is at most one second old."""
 
 BEAT_SECONDS: Final = 0.25
 

@@ -72,8 +72,8 @@ class Volume:
         self._idle = idle
         self._descriptors = contextlib.ExitStack()
         self._fd = self._open()
-        # The kernel tells a descriptor of a lost write once: what the writing one is told by `_sync_range` would be kept
-        # from a flush that runs at that moment, and the flush would seem a success.
+        # The kernel tells a descriptor of a lost write once (fsync(2)): what the writing one is told by `_sync_range`
+        # would be kept from a flush that runs at that moment, and the flush would seem a success.
         self._flushing = self._open()
         try:
             self._zeroing = [_PUNCH_HOLE, _ZERO_RANGE]
