@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 
 help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
-	@echo 'make test    install what is missing, run every check and test (about 13 minutes on two cores)'
+	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
 	@echo 'make check   the fast part of it (under 2 minutes)'
 	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 25 minutes; see docs/benchmarks.md)'
 	@echo 'make soak    2,000 random histories with kills and power losses (some minutes); EXAMPLES=, SEED='
@@ -29,7 +29,8 @@ check: lint
 
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4
-	$(PYTHON) -m pytest -q -m slow
+	$(PYTHON) -m pytest -q -m slow -n 2 --ignore=tests/end_to_end --ignore=tests/lab_esxi
+	$(PYTHON) -m pytest -q -m slow tests/end_to_end tests/lab_esxi
 
 # Nothing else should run meanwhile. Options: make bench BENCH='--only full-0ms --rounds 3'
 bench: setup

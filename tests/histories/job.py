@@ -7,7 +7,7 @@ NBD are the real ones.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,9 @@ from tests.histories.power_loss import FragileVolume
 from tests.histories.source import GRAIN, Frozen, TrackedDisk
 from xms.change_map import ByteRanges
 from xms.engine import copy as engine
+from xms.engine import reader
 from xms.engine.copy import CopyResult, copy_ranges
+from xms.engine.write_behind import WriteBehind
 from xms.errors import Interrupted
 from xms.models import Baseline, DiskProgress, Model
 from xms.orders import DiskPlan, PlanDisk, SnapshotDisk, VmOrder
@@ -29,6 +31,8 @@ from xms.planning import plan_disk
 MIB = 1 << 20
 VM = VmOrder(job_id="job", source="lab", moref="vm-101", vm="web")
 HEARD_SHARE = 0.7
+MANY_READS = 16
+HandOver = Callable[[WriteBehind, reader.Block, Callable[[], None]], None]
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -44,7 +48,8 @@ class Attempt:
         how: it ends so, unless it is finished before.
         after: moments until it ends: each write, each beginning and end of a flush, each heartbeat with news.
         checkpoints: as often as it can be, or only where it has to.
-        reads: in flight at a time.
+        reads: in flight at a time; with few of them each block is also written before the next one is handed over, so
+            that the attempt may end between any two.
         seed: of what a power loss leaves of a killed attempt, and of the heartbeat that was heard last.
     """
 
@@ -311,7 +316,19 @@ class Job:
             patch.setattr(engine, "BEAT_SECONDS", 0.0)
             patch.setattr(engine, "CHECKPOINT_SECONDS", 0.0 if moments.attempt.checkpoints else 5.0)
             patch.setattr(engine, "datetime", moments)
+            patch.setattr(reader, "REQUESTS", moments.attempt.reads)
+            if moments.attempt.reads < MANY_READS:
+                patch.setattr(WriteBehind, "write", _written_at_once)
             yield
+
+
+def _written_at_once(
+    self: WriteBehind, block: reader.Block, idle: Callable[[], None], hand_over: HandOver = WriteBehind.write
+) -> None:
+    hand_over(self, block, idle)
+    while self.wait(0.01):
+        self.raise_failure()
+        idle()
 
 
 INVERTED = bytes(255 - value for value in range(256))

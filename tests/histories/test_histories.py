@@ -246,12 +246,16 @@ class CopiesMoreThanIsPlanned(Job):
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", Job.__subclasses__(), ids=lambda broken: str(broken.__name__))
 def test_the_property_fails_when_a_rule_is_broken(workshop: Workshop, broken: type[Job]) -> None:
+    seen: list[History] = []
+
     def shows_it(history: History) -> bool:
-        try:
-            play(broken(workshop.directory, workshop.exports), history)
-        except (AssertionError, VerificationFailed):
-            return True
-        return False
+        # Once is enough: the engine's threads need not meet in the same way again when it is played once more.
+        if not seen:
+            try:
+                play(broken(workshop.directory, workshop.exports), history)
+            except (AssertionError, VerificationFailed):
+                seen.append(history)
+        return bool(seen)
 
     find_example(
         HISTORIES,
