@@ -33,11 +33,6 @@ class Checkpoints:
         """when the running one was last seen to get anywhere"""
 
     @property
-    def settled_to(self) -> int:
-        """Byte offset: all of the plan below it is flushed, accounted for, and verified where that is wanted."""
-        return self._account.settled_to
-
-    @property
     def is_running(self) -> bool:
         """One has begun and is not done."""
         return self._newest is not None and not self._newest.done()
@@ -72,9 +67,12 @@ class Checkpoints:
         if self._newest is not None and self._newest.done():
             self._newest.result()
 
-    def close(self, *, abandoned: bool) -> None:
-        """Wait for the running one; where the copy is abandoned, without reading back what is left of it."""
-        self._abandoned = abandoned
+    def abandon(self) -> None:
+        """Have the running one end without reading back what is left of it."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Wait for the running one."""
         self._thread.shutdown()
 
     def _make(self, finished_to: int, written: Iterable[tuple[int, int]], expectations: Expectations | None) -> None:

@@ -4,7 +4,8 @@ The one thing that counts is the watermark: all of the plan below it is on the v
 account says the same as the plan, and where that is wanted it was read back. It moves at checkpoints only; an attempt
 that dies loses what it did since its last one and nothing else.
 
-Two threads: this one reads and shows life, `write_behind` writes. Blocks go from one to the other in a queue.
+Three threads: this one reads and shows life, `write_behind` writes, `checkpoints` flushes and settles. Blocks go from
+one to the other in a queue.
 """
 
 from __future__ import annotations

@@ -82,10 +82,13 @@ class WriteBehind:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._abandoned = error is not None
+        if error is not None:
+            self._abandoned = True
+            # First, since the thread may be waiting for a checkpoint that reads much back.
+            self._checkpoints.abandon()
         self._orders.put(None)
         self._thread.join()
-        self._checkpoints.close(abandoned=self._abandoned)
+        self._checkpoints.close()
 
     @property
     def _is_writing(self) -> bool:
