@@ -18,7 +18,7 @@ import pytest
 
 from tests.engine.rig import MIB, AllowingGuard, RecordingPulse, Serve, a_disk, copy, stale
 from xms.change_map import ByteRanges
-from xms.engine import connection, read_back, reader, write_behind
+from xms.engine import connection, connections, read_back, reader, write_behind
 from xms.engine import copy as engine
 from xms.errors import Interrupted, TransportFailed, WriteFailed
 from xms.models import DiskProgress
@@ -98,7 +98,7 @@ def test_the_watermark_moves_only_after_the_flush_of_all_that_is_below_it(
 
     source = a_disk(tmp_path / "source", 64 * MIB)
     volume = stale(tmp_path / "volume", 64 * MIB)
-    slow = serve("--filter=rate", "file", source, "rate=128M", "burstiness=0.1")
+    slow = serve("--filter=rate", "file", source, "rate=64M", "burstiness=0.1")
 
     copy(slow, volume, plan, pulse=RecordingPulse(stop_when=look))
 
@@ -397,7 +397,7 @@ def test_an_interruption_is_heard_while_the_source_stalls(serve: Serve, tmp_path
 
 
 def test_a_source_that_never_answers_is_given_up(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(connection, "DRAIN_SECONDS", 0.1)
     monkeypatch.setattr(reader, "READ_TRIES", 2)
     source = a_disk(tmp_path / "source", 2 * MIB)

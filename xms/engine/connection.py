@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import time
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import nbd
 
@@ -17,26 +21,53 @@ STALL_SECONDS: Final = 60.0
 
 DRAIN_SECONDS: Final = 1.0
 
-_WAKE_MILLISECONDS: Final = 200
+WAKE_MILLISECONDS: Final = 200
+"""No wait is longer without showing life."""
+
+
+_EVENTS: Final = {
+    0: 0,
+    nbd.AIO_DIRECTION_READ: select.POLLIN,
+    nbd.AIO_DIRECTION_WRITE: select.POLLOUT,
+    nbd.AIO_DIRECTION_BOTH: select.POLLIN | select.POLLOUT,
+}
 
 
 class ExportError(Exception):
     """A command or the connection failed. A new connection may help; how often that is tried is the reader's affair."""
 
 
+class Answer(NamedTuple):
+    """What became of a read."""
+
+    ticket: int
+    failure: str
+    """empty: the bytes are in the buffer"""
+
+
 class Connection:
-    """A connection to an export: commands are started, waited for, and retired by their cookies.
+    """A connection to an export: reads are started, and their answers come in while it is polled.
+
+    libnbd calls back for each answer. To ask it for them takes two calls an answer, each of which gives Python's lock
+    away, while another thread writes.
 
     Args:
         uri: NBD URI of the export.
+        answers: gets the answers.
         idle: called at least every 0.2 s during every wait; what it raises ends the wait and is passed on.
+        open_seconds: an export that has not opened by then is given up.
 
     Raises:
         ExportError: the export could not be opened.
     """
 
-    def __init__(self, uri: str, idle: Callable[[], None]) -> None:
+    def __init__(
+        self, uri: str, idle: Callable[[], None], answers: deque[Answer], open_seconds: float = OPEN_SECONDS
+    ) -> None:
         self._idle = idle
+        self._answers = answers
+        self.in_flight = 0
+        """reads without an answer"""
         handle = nbd.NBD()
         self._handle: Any = handle
         # The buffers are filled again and again: to clear each of them first would cost a pass over the memory.
@@ -46,11 +77,14 @@ class Connection:
             handle.aio_connect_uri(uri)
         except nbd.Error as error:
             raise ExportError(str(error)) from None
-        self._wait_until(handle.aio_is_ready, OPEN_SECONDS)
+        self._wait_until(handle.aio_is_ready, open_seconds)
         self.size: int = handle.get_size()
         """bytes"""
         self.tells_zeroes: bool = handle.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
         """whether `block_status` can be asked"""
+        self.allows_several: bool = handle.can_multi_conn()
+        """other connections to the same export see the same bytes"""
+        self.descriptor: int = handle.aio_get_fd()
 
     def close(self) -> None:
         """Drop the connection: no buffer is written to from here on.
@@ -61,38 +95,61 @@ class Connection:
         patience_ends = time.monotonic() + DRAIN_SECONDS
         with contextlib.suppress(nbd.Error):  # a connection that is dead already has no answers under way
             while self._handle.aio_in_flight() and time.monotonic() < patience_ends:
-                self._handle.poll(_WAKE_MILLISECONDS)
+                self._handle.poll(WAKE_MILLISECONDS)
         # libnbd's binding has no other way to close: the last reference does it.
         self._handle = None
 
-    def start_read(self, buffer: nbd.Buffer, offset: int) -> int:
-        """Ask for the bytes at `offset`, as many as `buffer` holds. The buffer has to live until the cookie is retired.
+    def start_read(self, buffer: nbd.Buffer, offset: int, ticket: int) -> None:
+        """Ask for the bytes at `offset`, as many as `buffer` holds. The buffer has to live until the answer is there.
+
+        Raises:
+            ExportError: the connection is gone.
+        """
+        self.in_flight += 1
+        try:
+            self._handle.aio_pread(buffer, offset, partial(self._answered, ticket))
+        except nbd.Error as error:
+            raise ExportError(str(error)) from None
+
+    def _answered(self, ticket: int, error: Any) -> int:  # noqa: ANN401 - libnbd has no types
+        self.in_flight -= 1
+        number: int = error.value
+        self._answers.append(Answer(ticket, os.strerror(number) if number else ""))
+        return 1  # libnbd need not keep it
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be asked for something."""
+        return not (self._handle.aio_is_dead() or self._handle.aio_is_closed())
+
+    @property
+    def events(self) -> int:
+        """What `select.poll` has to look for at the descriptor."""
+        return _EVENTS[self._handle.aio_get_direction()]
+
+    def notify(self, events: int) -> None:
+        """Do what can be done now that `select.poll` reported `events`.
 
         Raises:
             ExportError: the connection is gone.
         """
         try:
-            return int(self._handle.aio_pread(buffer, offset))
+            # Where both happened, reading may be all that is left to do.
+            if events & ~select.POLLOUT:
+                self._handle.aio_notify_read()
+            elif self._handle.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
+                self._handle.aio_notify_write()
         except nbd.Error as error:
             raise ExportError(str(error)) from None
 
-    def wait_completed(self) -> int:
-        """The cookie of a command that has its answer, good or bad. There must be one in flight.
+    def poll(self) -> None:
+        """Wait for the export, 0.2 s at most, and do what can be done then.
 
         Raises:
-            ExportError: the connection is gone, or the export gave no answer for `STALL_SECONDS`.
-        """
-        self._wait_until(lambda: self._handle.aio_peek_command_completed() > 0, STALL_SECONDS)
-        return int(self._handle.aio_peek_command_completed())
-
-    def retire(self, cookie: int) -> None:
-        """Take the answer of a completed command.
-
-        Raises:
-            ExportError: the answer is an error.
+            ExportError: the connection is gone.
         """
         try:
-            self._handle.aio_command_completed(cookie)
+            self._handle.poll(WAKE_MILLISECONDS)
         except nbd.Error as error:
             raise ExportError(str(error)) from None
 
@@ -121,7 +178,7 @@ class Connection:
         give_up_at = time.monotonic() + seconds
         try:
             while not reached():
-                self._handle.poll(_WAKE_MILLISECONDS)
+                self._handle.poll(WAKE_MILLISECONDS)
                 self._idle()
                 if time.monotonic() > give_up_at:
                     raise ExportError(f"the export gave no answer for {seconds:.0f} s")

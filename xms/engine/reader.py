@@ -15,7 +15,8 @@ import tenacity
 
 from xms.change_map import ByteRanges
 from xms.engine import slots
-from xms.engine.connection import Connection, ExportError
+from xms.engine.connection import ExportError
+from xms.engine.connections import Connections
 from xms.engine.extents import LARGEST_READ, Piece, pieces
 from xms.engine.slots import Slot
 from xms.errors import TransportFailed
@@ -97,7 +98,7 @@ class Reader:
         self._capacity = capacity
         self._idle = idle
         self._bytes_in_flight = max(LARGEST_READ, bytes_in_flight)
-        self._connection: Connection | None = None
+        self._connections: Connections | None = None
         self._mine: list[Slot] = []
         """all that are borrowed"""
         self._free: dict[int, list[Slot]] = {LARGEST_READ: [], SMALL_READ: []}
@@ -108,8 +109,8 @@ class Reader:
         self._given_back: SimpleQueue[Slot] = SimpleQueue()
         self._requests: deque[_Request] = deque()
         """without an answer, the oldest first"""
-        self._cookies: dict[int, _Request] = {}
-        """by the cookies of the present connection"""
+        self._tickets: dict[int, _Request] = {}
+        """the same, by what the present connections call them"""
         self._flying = 0
         """bytes"""
         self._asked = 0
@@ -240,25 +241,25 @@ class Reader:
                 return
 
     def _start(self, request: _Request) -> None:
-        self._cookies[self._open().start_read(request.buffer, request.piece.offset)] = request
+        self._tickets[self._open().start_read(request.buffer, request.piece.offset)] = request
 
     def _next_arrived(self) -> Block:
         while True:
-            # A connection that breaks is blamed on the oldest request, so that the attempts are bounded.
-            blamed = self._requests[0]
             try:
-                cookie = self._open().wait_completed()
-                blamed = self._cookies[cookie]
-                self._open().retire(cookie)
+                answer = self._open().next_answer()
             except ExportError as error:
-                self._mend(blamed, error)
-            else:
-                del self._cookies[cookie]
-                self._requests.remove(blamed)
-                piece = blamed.piece
-                self._flying -= piece.length
-                self._handed_out = piece.offset
-                return Block(piece.offset, piece.length, None if blamed.buffer.is_zero() else blamed.data, blamed.slot)
+                # A connection that breaks is blamed on the oldest request, so that the attempts are bounded.
+                self._mend(self._requests[0], error)
+                continue
+            request = self._tickets.pop(answer.ticket)
+            if answer.failure:
+                self._mend(request, ExportError(answer.failure))
+                continue
+            self._requests.remove(request)
+            piece = request.piece
+            self._flying -= piece.length
+            self._handed_out = piece.offset
+            return Block(piece.offset, piece.length, None if request.buffer.is_zero() else request.data, request.slot)
 
     def _ask_status(self, offset: int, length: int) -> list[int]:
         failures = 0
@@ -306,26 +307,26 @@ class Reader:
 
     def _connect_once(self) -> None:
         self._close()
-        self._connection = connection = Connection(self._uri, self._idle)
-        if connection.size != self._capacity:
+        self._connections = connections = Connections(self._uri, self._idle)
+        if connections.size != self._capacity:
             raise TransportFailed(
                 "the export is not the disk that was planned for",
-                because=f"it has {connection.size} bytes, the snapshot's disk {self._capacity}",
+                because=f"it has {connections.size} bytes, the snapshot's disk {self._capacity}",
                 means="nothing was written",
             )
-        self._cookies.clear()
+        self._tickets.clear()
         for request in self._requests:
             self._start(request)
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
 
-    def _open(self) -> Connection:
-        if self._connection is None:
+    def _open(self) -> Connections:
+        if self._connections is None:
             raise ExportError("the export is not open")
-        return self._connection
+        return self._connections
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds

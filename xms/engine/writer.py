@@ -27,6 +27,10 @@ minutes: three times slower in all, and without a checkpoint meanwhile."""
 BATCH: Final = 1 << 20
 """Bytes that are sent to the disk together: a call for each of many small writes costs more than the writes."""
 
+SMALLEST_ZERO: Final = 256 << 10
+"""Fewer zeroes are sent as bytes: a file system makes a hole only when its journal lets it, 2 ms of a stream that
+writes at the same time (ext4, measured), which is what 1 MiB of bytes takes."""
+
 LOCK_SECONDS: Final = 10.0
 """udev looks into a block device for a moment, under a shared lock, whenever one appears."""
 
@@ -109,7 +113,7 @@ class Volume:
         try:
             while written < len(data):
                 self._guard.check()
-                taken = os.pwrite(self._fd, data[written:], offset + written)
+                taken = os.pwrite(self._fd, data[written:] if written else data, offset + written)
                 self._written.add(offset + written, taken)
                 written += taken
         except OSError as error:
@@ -128,7 +132,7 @@ class Volume:
         if self._is_device:
             # A device zeroes whole sectors only; a file any range.
             inner_start, inner_end = min(end, offset + -offset % _ALIGNMENT), end - end % _ALIGNMENT
-        if inner_start >= inner_end or not self._zero_by_itself(inner_start, inner_end - inner_start):
+        if inner_end - inner_start < SMALLEST_ZERO or not self._zero_by_itself(inner_start, inner_end - inner_start):
             self._send_zeroes(offset, end)
             return
         self._send_zeroes(offset, inner_start)
@@ -243,7 +247,6 @@ class Volume:
             start, stretch, size = self._waiting.popleft()
             self._waiting_bytes -= size
             self._sync_range(start, stretch, _WAIT_WRITTEN)
-            os.posix_fadvise(self._fd, start, stretch, os.POSIX_FADV_DONTNEED)
 
     def _sync_range(self, offset: int, length: int, how: int) -> bool:
         """False where the call is not offered.
