@@ -75,6 +75,19 @@ def test_zeroes_are_sent_where_the_volume_cannot_zero_by_itself(
     assert volume.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize(("zeroes", "holes"), [(writer.SMALLEST_ZERO - 4096, 0), (writer.SMALLEST_ZERO, 1)])
+def test_a_hole_is_made_only_where_that_is_worth_a_turn_of_the_journal(tmp_path: Path, zeroes: int, holes: int) -> None:
+    volume = stale(tmp_path / "volume", MIB)
+    before = allocated(volume)
+
+    with writer.Volume(str(volume), MIB, AllowingGuard(), lambda: None) as opened:
+        opened.write_zeroes(4096, zeroes)
+        assert list(opened.take_written()) == [(4096, zeroes)]
+
+    assert volume.read_bytes() == b"\xa5" * 4096 + bytes(zeroes) + b"\xa5" * (MIB - 4096 - zeroes)
+    assert before - allocated(volume) == holes * zeroes
+
+
 @pytest.mark.parametrize("told", [(), ("--filter=noextents",)])
 def test_zeroes_are_not_written_to_a_volume_that_holds_them(
     serve: Serve, tmp_path: Path, told: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -18,9 +19,10 @@ import pytest
 
 from tests.engine.rig import MIB, AllowingGuard, RecordingPulse, Serve, a_disk, copy, stale
 from xms.change_map import ByteRanges
-from xms.engine import connection, connections, read_back, reader, write_behind
+from xms.engine import connection, connections, read_back, reader, write_behind, writer
 from xms.engine import copy as engine
-from xms.errors import Interrupted, TransportFailed, WriteFailed
+from xms.engine.account import Account
+from xms.errors import Interrupted, LeaseLost, TransportFailed, WriteFailed
 from xms.models import DiskProgress
 
 
@@ -472,3 +474,44 @@ def test_memory_does_not_grow_with_the_disk_and_its_extents(serve: Serve, tmp_pa
     assert grown_kib < 48 << 10
     with volume.open("rb") as replica, source.open("rb") as original:
         assert replica.read(257 * MIB) == original.read(257 * MIB)
+
+
+def test_a_copy_that_is_given_up_does_not_wait_for_what_is_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = 40
+    pieces_read = []
+    really_read_back = writer.Volume.reading_back
+
+    @contextlib.contextmanager
+    def slowly(self: writer.Volume) -> Iterator[writer.ReadBack]:
+        with really_read_back(self) as read:
+
+            def read_slowly(offset: int, length: int) -> memoryview:
+                time.sleep(0.1)
+                pieces_read.append(offset)
+                return read(offset, length)
+
+            yield read_slowly
+
+    monkeypatch.setattr(writer.Volume, "reading_back", slowly)
+    path = stale(tmp_path / "volume", blocks * MIB)
+    data = memoryview(b"\x17" * MIB)
+
+    def given_up(volume: writer.Volume, account: Account) -> None:
+        with write_behind.WriteBehind(volume, account, lambda _: None, skip_zeroes=False, verify=True) as behind:
+            for number in range(blocks):
+                behind.write(reader.Block(number * MIB, MIB, data), lambda: None)
+                if number in {blocks // 2, blocks - 1}:
+                    behind.checkpoint((number + 1) * MIB)
+            while not pieces_read:
+                time.sleep(0.01)
+            raise LeaseLost("taken by a test")
+
+    account = Account(ByteRanges.whole(blocks * MIB), 0)
+    with writer.Volume(str(path), blocks * MIB, AllowingGuard(), lambda: None) as volume, pytest.raises(LeaseLost):
+        given_up(volume, account)
+
+    # The second checkpoint was waiting for the first, with as much again to read.
+    assert len(pieces_read) < blocks // 4
+    assert account.settled_to == 0
