@@ -104,7 +104,7 @@ class Reader:
         self._free: dict[int, list[Slot]] = {LARGEST_READ: [], SMALL_READ: []}
         self._may_borrow = {
             LARGEST_READ: (self._bytes_in_flight + bytes_behind) // LARGEST_READ,
-            SMALL_READ: REQUESTS + bytes_behind // LARGEST_READ,
+            SMALL_READ: REQUESTS + bytes_behind // 2 // SMALL_READ,
         }
         self._given_back: SimpleQueue[Slot] = SimpleQueue()
         self._requests: deque[_Request] = deque()

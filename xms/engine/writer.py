@@ -247,6 +247,9 @@ class Volume:
             start, stretch, size = self._waiting.popleft()
             self._waiting_bytes -= size
             self._sync_range(start, stretch, _WAIT_WRITTEN)
+            # Pages that are given back are taken again while they are warm; fresh ones cost a virtual machine twice as
+            # much processor time.
+            os.posix_fadvise(self._fd, start, stretch, os.POSIX_FADV_DONTNEED)
 
     def _sync_range(self, offset: int, length: int, how: int) -> bool:
         """False where the call is not offered.
