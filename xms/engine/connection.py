@@ -24,7 +24,6 @@ DRAIN_SECONDS: Final = 1.0
 WAKE_MILLISECONDS: Final = 200
 """No wait is longer without showing life."""
 
-
 _EVENTS: Final = {
     0: 0,
     nbd.AIO_DIRECTION_READ: select.POLLIN,

@@ -34,7 +34,7 @@ OPEN_ANOTHER_SECONDS: Final = 5.0
 
 
 class Connections:
-    """One connection to an export, or up to four. A failure of one is a failure of all.
+    """One connection to an export, or up to `CONNECTIONS`. A failure of one is a failure of all.
 
     Args:
         uri: NBD URI of the export.

@@ -113,7 +113,7 @@ class Volume:
         try:
             while written < len(data):
                 self._guard.check()
-                taken = os.pwrite(self._fd, data[written:] if written else data, offset + written)
+                taken = os.pwrite(self._fd, data[written:], offset + written)
                 self._written.add(offset + written, taken)
                 written += taken
         except OSError as error:
