@@ -7,7 +7,7 @@ help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
 	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
 	@echo 'make check   the fast part of it (under 2 minutes)'
-	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 25 minutes; see docs/benchmarks.md)'
+	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 45 minutes; see docs/benchmarks.md)'
 	@echo 'make soak    2,000 random histories with kills and power losses (some minutes); EXAMPLES=, SEED='
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -51,9 +52,9 @@ def main(
         if page:
             write_page(results or newest())
             return
-        started = time.monotonic()
-        result = run(rounds or (QUICK_ROUNDS if quick else ROUNDS), only or [], directory, quick=quick)
-        path = result.model_copy(update={"seconds": time.monotonic() - started}).save(output)
+        path = output
+        for result in run(rounds or (QUICK_ROUNDS if quick else ROUNDS), only or [], directory, quick=quick):
+            path = result.save(output)
     except (CannotMeasure, WrongCopy) as error:
         screen.print(f"{type(error).__name__}: {error}", style="bold red", markup=False)
         raise typer.Exit(1) from None
@@ -66,18 +67,20 @@ def main(
             out.print(line, markup=False, soft_wrap=True)
 
 
-def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result:
-    """Measure what was asked for.
+def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Iterator[Result]:
+    """Measure what was asked for; yields all that is known so far after each case, and the whole at last.
+
+    A run takes most of an hour, and one that is ended should not have been for nothing.
 
     Raises:
         CannotMeasure: something is missing, or a program failed.
-        WrongCopy: a copy was wrong; nothing is reported then.
+        WrongCopy: a copy was wrong; the cases before it count.
     """
     sizes = QUICK if quick else PROTOCOL
     directory.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(directory).free) < sizes.free_space:
         raise CannotMeasure(f"{directory} has {size(free)} of free space, {size(sizes.free_space)} may be needed")
-    started = datetime.now(UTC)
+    started, clock = datetime.now(UTC), time.monotonic()
     known = all_cases(directory, sizes)
     chosen = [case for case in known if not only or is_named(case, only)]
     if not chosen:
@@ -87,8 +90,11 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result
     if any(case.target == "block" for case in chosen) and (reason := why_no_loop_device(directory)):
         notes.append(f"block target: not possible here: {reason}")
         chosen = [case for case in chosen if case.target != "block"]
+        if not chosen:
+            raise CannotMeasure(reason)
     rows: list[Row] = []
-    for case in chosen:
+    partial = why_partial(rounds, only, quick=quick)
+    for number, case in enumerate(chosen, start=1):
         try:
             runs = case.prepare()
         except CannotMeasure as error:
@@ -96,14 +102,15 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Result
             notes.append(f"{case.name}: not possible here: {error}")
         else:
             rows.extend(measure(case, runs, rounds, lambda line: screen.print(line, markup=False)))
-    return Result(
-        started=started,
-        seconds=0.0,
-        machine=machine,
-        partial="; ".join(why_partial(rounds, only, quick=quick)),
-        notes=notes,
-        rows=rows,
-    )
+        unfinished = [] if number == len(chosen) else [f"ended after {case.name}"]
+        yield Result(
+            started=started,
+            seconds=time.monotonic() - clock,
+            machine=machine,
+            partial="; ".join(partial + unfinished),
+            notes=notes,
+            rows=rows,
+        )
 
 
 def is_named(case: Case, patterns: list[str]) -> bool:

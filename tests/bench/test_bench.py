@@ -112,10 +112,13 @@ def test_a_peer_that_copies_nothing_makes_the_run_fail(tmp_path: Path, who: str)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_peer_that_fails_makes_the_run_fail(tmp_path: Path) -> None:
-    done = run(tmp_path, "--only", "full-2ms", path=a_program(tmp_path, "qemu-img", "[ $1 = --version ] && echo x"))
+def test_a_peer_that_fails_makes_the_run_fail_and_the_cases_before_it_are_kept(tmp_path: Path) -> None:
+    failing = a_program(tmp_path, "qemu-img", "[ $1 = --version ] && echo x")
+    done = run(tmp_path, "--only", "incremental-0ms", "--only", "full-2ms", path=failing)
     assert done.returncode == 1
     assert "CannotMeasure: full-2ms, round 1 of 2, qemu-img: qemu-img convert" in done.stderr
+    assert {row["name"] for row in result_of(tmp_path)["rows"]} == {"incremental-0ms"}
+    assert result_of(tmp_path)["partial"].endswith("; ended after incremental-0ms")
 
 
 def test_a_server_that_does_not_start_makes_the_run_fail(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_disk_that_the_file_system_cannot_hold_is_said_and_the_rest_measured(
 ) -> None:
     sizes = replace(QUICK, disks={"huge": 1 << 62}, planned_extents=(10,))
     monkeypatch.setattr("bench.__main__.QUICK", sizes)
-    result = measure_these(1, ["nothing-huge", "extents-10"], tmp_path, quick=True)
+    *_, result = measure_these(1, ["nothing-huge", "extents-10"], tmp_path, quick=True)
     assert [row.name for row in result.rows] == ["extents-10"]
     assert [note.partition(": a sparse file of")[0] for note in result.notes] == ["nothing: not possible here"]
     assert not list(tmp_path.iterdir())
