@@ -13,7 +13,8 @@ from xms.models import Disk
 from xms.openstack.claim import claim_volumes, keep_alive
 from xms.openstack.cloud import connect
 from xms.openstack.lease import Holder
-from xms.orders import Committed, ConversionOrder, Convert, Converted, Done
+from xms.orders.conversion import Committed, ConversionOrder, Convert, Converted
+from xms.orders.source import Done
 
 
 class ConversionActivities:

@@ -11,7 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.names import ASK, HOST_BUDGET, TASK_QUEUE, budget_id
 from xms.host_budget import HostBudget, SlotRequest
-from xms.orders import Done, JobRuns
+from xms.orders.copy import JobRuns
+from xms.orders.source import Done
 
 CALL: Final = timedelta(seconds=10)
 """For an answer of the server."""

@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from xms.engine.throttle import Throttle
-from xms.orders import StreamRate
+from xms.orders.copy import StreamRate
 
 ASK_EVERY_SECONDS: Final = 3.0
 """With the time of the answer, a new limit is kept within five seconds."""

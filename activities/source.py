@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.execution import activity_pulse
 from xms.config import Config, SourceConfig
-from xms.orders import (
+from xms.orders.source import (
     ChangeTracking,
     DiskPlan,
     Done,

@@ -18,7 +18,7 @@ from xms.errors import SnapshotLost, XmsError
 from xms.models import DiskProgress, Model
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import connect
-from xms.orders import StreamDisk, StreamResult
+from xms.orders.copy import StreamDisk, StreamResult
 from xms.transport.vddk import open_export
 
 

@@ -10,10 +10,10 @@ from xms.errors import BootRefused, NeedsPerson
 from xms.openstack import check, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
-from xms.orders import (
+from xms.orders.source import Done
+from xms.orders.target import (
     BootServer,
     CheckTarget,
-    Done,
     ExtendVolume,
     FinalizeVolumes,
     MakePorts,

@@ -11,7 +11,7 @@ from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
 
 if TYPE_CHECKING:
     from xms.models import JobStatus, MigrationSpec
-    from xms.orders import MigrationChecked
+    from xms.orders.target import MigrationChecked
 
 app = typer.Typer(help="Warm migrations: jobs that keep a VM's volumes in step with it until cutover.")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workflows.host_budget import describe
 from xms.host_budget import LARGEST_SHARE, HostBudget, HostLimits, SlotRequest, limits_of
-from xms.orders import SnapshotTaken
+from xms.orders.source import SnapshotTaken
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MIB = 1 << 20

@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
         SyncNow,
         Verify,
     )
-    from xms.orders import StreamRate
+    from xms.orders.copy import StreamRate
 
 
 class Commands:

@@ -37,20 +37,15 @@ with workflow.unsafe.imports_passed_through():
     from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
     from xms.job import JobState
     from xms.models import Baseline, CutoverOrder, MigrationSpec
-    from xms.orders import (
+    from xms.orders.conversion import ConversionOrder, Convert, Converted
+    from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
+    from xms.orders.target import (
         BootServer,
         CheckTarget,
-        ConversionOrder,
-        Convert,
-        Converted,
         FinalizeVolumes,
         MakePorts,
-        MarkMigrated,
-        PowerOff,
         SeeRunning,
         ServerOrder,
-        VmDetails,
-        VmQuery,
         VolumesOrder,
     )
 

@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import Policy
     from workflows.names import ASK, GIVE_BACK, HOST_BUDGET, HOST_SLOT
     from xms.host_budget import HostBudget, SlotBack, SlotRequest
-    from xms.orders import JobRuns
+    from xms.orders.copy import JobRuns
     from xms.quantities import size
 
 HISTORY_LIMIT: Final = 4000

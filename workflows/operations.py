@@ -11,16 +11,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
     from xms.models import MigrationSpec
-    from xms.orders import (
-        CheckTarget,
-        ListSources,
-        MigrationChecked,
-        SourceList,
-        SourceQuery,
-        SourceReport,
-        VmList,
-        VmQuery,
-    )
+    from xms.orders.source import ListSources, SourceList, SourceQuery, SourceReport, VmList, VmQuery
+    from xms.orders.target import CheckTarget, MigrationChecked
 
 SOON = timedelta(seconds=90)
 """Somebody waits at a terminal: the whole answer, with its retries, comes within this time or not at all."""

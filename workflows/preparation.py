@@ -13,10 +13,11 @@ with workflow.unsafe.imports_passed_through():
     from xms.errors import VmUnsupported
     from xms.job import JobState
     from xms.models import Disk, MigrationSpec
-    from xms.orders import CheckTarget, MakeVolume, VmQuery
+    from xms.orders.source import VmQuery
+    from xms.orders.target import CheckTarget, MakeVolume
 
 if TYPE_CHECKING:
-    from xms.orders import SnapshotDisk, VmDisk
+    from xms.orders.source import SnapshotDisk, VmDisk
 
 
 async def prepare(spec: MigrationSpec, state: JobState) -> None:

@@ -39,16 +39,9 @@ with workflow.unsafe.imports_passed_through():
     from xms.host_budget import SlotAnswer, limits_of
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
-    from xms.orders import (
-        DiskPlan,
-        ExtendVolume,
-        PlanDisk,
-        SnapshotDisk,
-        SnapshotTaken,
-        StreamDisk,
-        StreamResult,
-        VolumesOrder,
-    )
+    from xms.orders.copy import StreamDisk, StreamResult
+    from xms.orders.source import DiskPlan, PlanDisk, SnapshotDisk, SnapshotTaken
+    from xms.orders.target import ExtendVolume, VolumesOrder
 
 
 CLEAN_UP_AGAIN: Final = timedelta(minutes=15)

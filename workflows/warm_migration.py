@@ -45,7 +45,7 @@ with workflow.unsafe.imports_passed_through():
         next_step,
     )
     from xms.models import Abandon, CutoverOrder, JobReport, Phase, Trouble
-    from xms.orders import VolumesOrder
+    from xms.orders.target import VolumesOrder
 
 HISTORY_LIMIT: Final = 8000
 """Events after which a run continues as new, where the server does not suggest it earlier (its own limit is 51,200)."""

@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from xms.models import Model
-from xms.orders import SnapshotTaken
+from xms.orders.source import SnapshotTaken
 
 SMALLEST_SHARE: Final = 1 << 20
 """One read. A host whose bytes do not suffice for so much a stream gets fewer streams."""

@@ -24,7 +24,8 @@ from xms.models import (
     Verification,
     job_id,
 )
-from xms.orders import TargetOrder, VmDetails, VmOrder
+from xms.orders.source import VmDetails, VmOrder
+from xms.orders.target import TargetOrder
 
 EVENTS_KEPT: Final = 200
 """The log is bounded, since it travels with the job; older lines are counted, not kept."""

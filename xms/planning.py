@@ -12,7 +12,7 @@ from typing import Final
 
 from xms.change_map import ByteRanges
 from xms.errors import ChangeTrackingBroken, ChangeTrackingReset
-from xms.orders import DiskPlan, PlanDisk
+from xms.orders.source import DiskPlan, PlanDisk
 
 Areas = Iterable[tuple[int, int]]
 """(offset, length) in bytes, in any order, overlaps allowed."""

@@ -11,21 +11,19 @@ from temporalio.exceptions import ApplicationError
 from tests.workflows.world import World
 from xms.errors import BadInput, ConfigurationError, SourceRefusedLogin, TargetNotFound, VmNotFound, XmsError
 from xms.models import DiskProgress, Nic
-from xms.orders import (
-    CheckTarget,
+from xms.orders.copy import StreamDisk, StreamResult
+from xms.orders.source import (
     ListSources,
     SourceList,
     SourceQuery,
     SourceReport,
     SourceSummary,
-    StreamDisk,
-    StreamResult,
-    TargetChecked,
     VmDetails,
     VmList,
     VmNic,
     VmQuery,
 )
+from xms.orders.target import CheckTarget, TargetChecked
 
 GIB = 1 << 30
 

@@ -13,7 +13,8 @@ from xms.conversion.transaction import Conversion
 from xms.models import Disk, Nic
 from xms.openstack.claim import Claim
 from xms.openstack.lease import Lease, LeaseRecord
-from xms.orders import Committed, Convert, Converted, VmOrder
+from xms.orders.conversion import Committed, Convert, Converted
+from xms.orders.source import VmOrder
 from xms.pulse import Pulse, no_pulse
 
 MIB = 1 << 20

@@ -21,7 +21,8 @@ from xms.change_map import ByteRanges
 from xms.config import Config, SourceConfig, TargetConfig
 from xms.errors import Interrupted, SnapshotLost, TransportFailed
 from xms.models import DiskProgress, Model
-from xms.orders import SnapshotDisk, StreamDisk, StreamResult, VmOrder
+from xms.orders.copy import StreamDisk, StreamResult
+from xms.orders.source import SnapshotDisk, VmOrder
 from xms.pulse import Pulse
 
 

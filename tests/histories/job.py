@@ -25,7 +25,7 @@ from xms.engine.copy import CopyResult, copy_ranges
 from xms.engine.write_behind import WriteBehind
 from xms.errors import Interrupted
 from xms.models import Baseline, DiskProgress, Model
-from xms.orders import DiskPlan, PlanDisk, SnapshotDisk, VmOrder
+from xms.orders.source import DiskPlan, PlanDisk, SnapshotDisk, VmOrder
 from xms.planning import plan_disk
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ from xms.change_map import ByteRanges
 from xms.engine.copy import CopyResult
 from xms.errors import VerificationFailed
 from xms.models import DiskProgress
-from xms.orders import DiskPlan, PlanDisk
+from xms.orders.source import DiskPlan, PlanDisk
 
 SECTOR: Final = 512
 LARGEST_DISK: Final = 3 * MIB

@@ -14,7 +14,8 @@ from lab.cloud.server import CloudServer
 from xms.config import TargetConfig
 from xms.models import MigrationSpec, NetworkMapping
 from xms.openstack.cloud import Cloud, connect
-from xms.orders import MakeVolume, TargetOrder, VmDetails, VmDisk, VmNic
+from xms.orders.source import VmDetails, VmDisk, VmNic
+from xms.orders.target import MakeVolume, TargetOrder
 
 PROJECT = "infra"
 GIB = 1 << 30

@@ -18,7 +18,9 @@ from xms.change_map import ByteRanges
 from xms.config import Config, ConversionConfig, TargetConfig, WorkerConfig
 from xms.errors import ConversionLost, Refused
 from xms.models import Disk, Model
-from xms.orders import ConversionOrder, Convert, TargetOrder, VmOrder, VolumesOrder
+from xms.orders.conversion import ConversionOrder, Convert
+from xms.orders.source import VmOrder
+from xms.orders.target import TargetOrder, VolumesOrder
 
 Order = TypeVar("Order", bound=Model)
 Answer = TypeVar("Answer", bound=Model)

@@ -14,7 +14,7 @@ from xms.models import MigrationSpec, NetworkMapping, job_id
 from xms.openstack import volumes
 from xms.openstack.check import check_target
 from xms.openstack.cloud import Cloud, connect
-from xms.orders import CheckTarget, TargetChecked, TargetOrder
+from xms.orders.target import CheckTarget, TargetChecked, TargetOrder
 from xms.pulse import no_pulse
 
 

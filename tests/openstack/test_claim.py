@@ -16,7 +16,7 @@ from xms.openstack import attachments, host_connection, volumes
 from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive, showing_life
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder, Lease, LeaseRecord, MetadataLease
-from xms.orders import TargetOrder
+from xms.orders.target import TargetOrder
 from xms.pulse import Pulse, no_pulse
 
 LEASE = 2.0

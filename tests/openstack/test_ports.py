@@ -10,7 +10,7 @@ from xms.errors import QuotaExceeded, TargetNotFound, TargetRejected
 from xms.models import Nic
 from xms.openstack import ports
 from xms.openstack.cloud import Cloud
-from xms.orders import MakePorts, TargetOrder
+from xms.orders.target import MakePorts, TargetOrder
 from xms.pulse import no_pulse
 
 

@@ -17,7 +17,7 @@ from xms.errors import BootFailed, BootRefused, QuotaExceeded, Refused, TargetRe
 from xms.models import Disk
 from xms.openstack import ports, servers, volumes
 from xms.openstack.cloud import Cloud
-from xms.orders import BootServer, FinalizeVolumes, SeeRunning, ServerOrder, TargetOrder
+from xms.orders.target import BootServer, FinalizeVolumes, SeeRunning, ServerOrder, TargetOrder
 from xms.pulse import no_pulse
 
 pytestmark = pytest.mark.lab

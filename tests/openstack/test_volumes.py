@@ -12,7 +12,7 @@ from xms.openstack import volumes
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder
-from xms.orders import ExtendVolume, FinalizeVolumes, TargetOrder
+from xms.orders.target import ExtendVolume, FinalizeVolumes, TargetOrder
 from xms.pulse import no_pulse
 
 HOLDER = Holder("worker-9", 2.0)

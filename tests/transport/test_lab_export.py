@@ -20,7 +20,7 @@ from lab.vcenter.server import VcenterServer
 from xms.change_map import ByteRanges
 from xms.config import SourceConfig, TransportConfig
 from xms.errors import SnapshotLost, SourceRefusedLogin, XmsError
-from xms.orders import SnapshotTaken, VmOrder
+from xms.orders.source import SnapshotTaken, VmOrder
 from xms.pulse import no_pulse
 from xms.transport.vddk import open_export
 from xms.vsphere.change_tracking import ALLOCATED, ChangeQuery, enable_change_tracking, query_changes

@@ -13,7 +13,7 @@ from lab.vcenter.server import VcenterServer
 from tests.vsphere.memory_host import MemoryHost, MemoryMachine, a_machine
 from xms.config import SourceConfig
 from xms.models import Model
-from xms.orders import VmOrder
+from xms.orders.source import VmOrder
 from xms.vsphere.session import VsphereSession, connect
 
 ADDRESS = "127.1"

@@ -19,7 +19,7 @@ from xms.errors import (
     SourceFault,
     VmUnsupported,
 )
-from xms.orders import SnapshotTaken, VmOrder
+from xms.orders.source import SnapshotTaken, VmOrder
 from xms.vsphere import change_tracking
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.change_tracking import ALLOCATED, ChangeQuery, enable_change_tracking, query_changes

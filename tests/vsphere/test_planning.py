@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xms.change_map import ByteRanges
 from xms.errors import ChangeTrackingBroken, ChangeTrackingReset, SnapshotLost
 from xms.models import Baseline
-from xms.orders import DiskPlan, PlanDisk, SnapshotDisk, VmOrder
+from xms.orders.source import DiskPlan, PlanDisk, SnapshotDisk, VmOrder
 from xms.planning import plan_disk
 
 GRAIN = 64 << 10

@@ -9,7 +9,7 @@ import pytest
 
 from tests.vsphere.conftest import AVcenter, CountingPulse
 from xms.errors import Interrupted, PowerOffNotConfirmed, VmNotFound
-from xms.orders import MarkMigrated, PowerOff
+from xms.orders.source import MarkMigrated, PowerOff
 from xms.vsphere import power
 from xms.vsphere.bindings import vim
 from xms.vsphere.power import mark_migrated, power_off, power_on

@@ -15,7 +15,7 @@ from xms.change_map import ByteRanges
 from xms.config import Config, TargetConfig
 from xms.errors import ConfigurationError, VmNotFound
 from xms.models import Baseline
-from xms.orders import (
+from xms.orders.source import (
     ListSources,
     MarkMigrated,
     PlanDisk,

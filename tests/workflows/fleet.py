@@ -21,7 +21,7 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.host_budget import HostBudget
 from xms.job import JobInput
 from xms.models import JobReport, MigrationSpec, job_id
-from xms.orders import StreamDisk, StreamResult
+from xms.orders.copy import StreamDisk, StreamResult
 
 SOURCE = "lab"
 MIB = 1 << 20

@@ -30,7 +30,7 @@ from xms.config import Config, SourceConfig, TargetConfig
 from xms.engine.throttle import Throttle
 from xms.job import JobInput
 from xms.models import CutoverOrder, Phase, SetRateLimit, SyncNow
-from xms.orders import StreamRate
+from xms.orders.copy import StreamRate
 
 SIZE = 256 * MIB
 

@@ -42,14 +42,8 @@ from xms.client.live import with_live_figures
 from xms.client.pollers import see_a_worker
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
 from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Model, Phase, Receipt, job_id
-from xms.orders import (
-    ListSources,
-    MigrationChecked,
-    SourceList,
-    SourceQuery,
-    SourceReport,
-    VmList,
-)
+from xms.orders.source import ListSources, SourceList, SourceQuery, SourceReport, VmList
+from xms.orders.target import MigrationChecked
 
 Verb = Literal["sync-now", "pause", "resume", "set-cadence", "set-rate-limit", "verify", "cutover", "retry", "abandon"]
 

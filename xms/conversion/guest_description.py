@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from xms.orders import Convert
+from xms.orders.conversion import Convert
 
 KIB = 1024
 

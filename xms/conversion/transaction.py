@@ -25,7 +25,7 @@ from xms.conversion.root_disk import root_disk
 from xms.errors import ConversionFailed, ConversionLost, WriteFailed
 from xms.models import Model
 from xms.openstack.claim import Claim
-from xms.orders import Committed, Convert, Converted, DiskWritten
+from xms.orders.conversion import Committed, Convert, Converted, DiskWritten
 from xms.pulse import Pulse
 
 RECORD: Final = "record.json"

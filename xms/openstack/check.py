@@ -14,7 +14,7 @@ from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.ports import ports_of
 from xms.openstack.volumes import gibibytes
-from xms.orders import CheckTarget, TargetChecked
+from xms.orders.target import CheckTarget, TargetChecked
 from xms.pulse import Pulse, no_pulse
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from xms.errors import BadInput, TargetNotFound
 from xms.models import NetworkMapping, Nic
 from xms.openstack.cloud import Cloud
 from xms.openstack.faults import translated
-from xms.orders import VmNic
+from xms.orders.source import VmNic
 
 if TYPE_CHECKING:
     from openstack.network.v2.network import Network

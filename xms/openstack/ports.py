@@ -9,7 +9,7 @@ from xms.models import Nic
 from xms.openstack import networks
 from xms.openstack.cloud import Cloud
 from xms.openstack.faults import translated
-from xms.orders import MakePorts
+from xms.orders.target import MakePorts
 from xms.pulse import Pulse
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from xms.errors import BootFailed, Refused, TargetFault, TargetNotFound, TargetR
 from xms.openstack import attachments
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
-from xms.orders import BootServer, SeenRunning, SeeRunning, ServerOrder
+from xms.orders.target import BootServer, SeenRunning, SeeRunning, ServerOrder
 from xms.pulse import Pulse
 
 if TYPE_CHECKING:

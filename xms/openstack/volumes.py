@@ -10,7 +10,7 @@ from xms.openstack import attachments
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.lease import LEASE_KEY, Holder, Lease, LeaseRecord, MetadataLease
-from xms.orders import ExtendVolume, FinalizeVolumes, MakeVolume, VolumeMade
+from xms.orders.target import ExtendVolume, FinalizeVolumes, MakeVolume, VolumeMade
 from xms.pulse import Pulse
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from xms.errors import (
     ChangeTrackingUnavailable,
     VmUnsupported,
 )
-from xms.orders import ChangeTracking, SnapshotDisk, VmOrder
+from xms.orders.source import ChangeTracking, SnapshotDisk, VmOrder
 from xms.pulse import Pulse
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.faults import explained, fault_text

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from xms.errors import ConfigurationError, VmNotFound
-from xms.orders import VmDetails, VmDisk, VmNic
+from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.vsphere.bindings import vim
 from xms.vsphere.faults import explained
 from xms.vsphere.properties import Properties, read, read_inventory

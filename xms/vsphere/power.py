@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from xms.errors import PowerOffNotConfirmed
-from xms.orders import MarkMigrated, PoweredOff, PoweredOn, PowerOff, VmOrder
+from xms.orders.source import MarkMigrated, PoweredOff, PoweredOn, PowerOff, VmOrder
 from xms.pulse import Pulse
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.faults import explained, fault_text

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from xms.errors import SnapshotFailed, VmNotFound, VmUnsupported
-from xms.orders import SnapshotDisk, SnapshotTaken, VmOrder
+from xms.orders.source import SnapshotDisk, SnapshotTaken, VmOrder
 from xms.pulse import Pulse
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.faults import explained, fault_text
