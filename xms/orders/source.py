@@ -1,0 +1,211 @@
+"""What is asked of vSphere."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from xms.models import Baseline, Model
+
+
+class ListSources(Model):
+    """Which sources the workers know."""
+
+
+class SourceSummary(Model):
+    """A registered source, without its secrets."""
+
+    name: str
+    host: str
+    port: int = 443
+    username: str
+    trust: str = Field(description="'thumbprint AA:BB:..', 'CA bundle /path', or 'system CAs'")
+    datacenter: str | None = None
+
+
+class SourceList(Model):
+    """The sources of the worker that answered."""
+
+    sources: tuple[SourceSummary, ...] = ()
+
+
+class SourceQuery(Model):
+    """A registered source by its name."""
+
+    source: str
+
+
+class SourceReport(Model):
+    """The connection test's answer."""
+
+    source: str
+    product: str = Field(description="'VMware vCenter Server'")
+    version: str
+    build: str
+    api: str = Field(default="", description="'VirtualCenter' or 'HostAgent'")
+    milliseconds: int = Field(default=0, description="time of log-in and first answer")
+
+
+class VmQuery(Model):
+    """A VM of a source, by name or inventory path."""
+
+    source: str
+    vm: str
+    moref: str = Field(default="", description="where it is known, it finds the VM whatever its name is now")
+
+
+class VmNic(Model):
+    """A NIC as the source has it."""
+
+    key: int
+    label: str
+    mac: str
+    network: str
+
+
+class VmDisk(Model):
+    """A disk as the source has it."""
+
+    key: int
+    label: str
+    capacity: int = Field(description="bytes")
+    path: str = Field(description="datastore path of the backing")
+    mode: str = Field(default="persistent", description="vSphere disk mode")
+    change_id: str | None = None
+
+
+class VmDetails(Model):
+    """What discovery knows of a VM."""
+
+    moref: str
+    name: str
+    path: str = Field(default="", description="inventory path")
+    instance_uuid: str = ""
+    power_state: str = Field(description="poweredOn, poweredOff, suspended")
+    cpus: int
+    memory: int = Field(description="bytes")
+    firmware: str = "bios"
+    secure_boot: bool = False
+    guest_id: str = ""
+    guest_name: str = ""
+    tools_running: bool = False
+    hardware_version: str = ""
+    change_tracking_supported: bool = False
+    change_tracking_enabled: bool = False
+    consolidation_needed: bool = False
+    snapshots: tuple[str, ...] = Field(default=(), description="names of every snapshot, depth first")
+    disks: tuple[VmDisk, ...] = ()
+    nics: tuple[VmNic, ...] = ()
+
+
+class VmList(Model):
+    """The inventory of a source."""
+
+    vms: tuple[VmDetails, ...] = ()
+
+
+class VmOrder(Model):
+    """Something to do with the VM of a job."""
+
+    job_id: str
+    source: str
+    moref: str
+    vm: str = Field(description="the VM's name, for messages")
+
+
+class ChangeTracking(Model):
+    """Change tracking is on, and every disk has a change id."""
+
+    turned_on_now: bool
+
+
+class SnapshotDisk(Model):
+    """A disk as the snapshot froze it."""
+
+    key: int
+    label: str
+    capacity: int = Field(description="bytes")
+    path: str = Field(description="datastore path that VDDK opens")
+    change_id: str | None = None
+
+
+class SnapshotTaken(Model):
+    """The sync's snapshot: one for all disks."""
+
+    moref: str
+    name: str
+    taken_at: datetime
+    quiesced: bool = False
+    leftovers_removed: int = Field(default=0, description="snapshots of this job that a crash had left")
+    host: str = Field(default="", description="ESXi host that the VM runs on: its disks are read there")
+    host_streams: int | None = Field(default=None, description="streams that may read there at a time; None: any")
+    host_bytes_in_flight: int | None = Field(
+        default=None, description="bytes that all of them may have asked for together; None: any number"
+    )
+    disks: tuple[SnapshotDisk, ...] = ()
+
+
+class SnapshotsRemoved(Model):
+    """Every snapshot of the job is gone, and its consolidation is done."""
+
+    removed: int
+
+
+class PlanDisk(Model):
+    """What one disk's sync has to copy."""
+
+    vm: VmOrder
+    snapshot: str = Field(description="moref")
+    disk: SnapshotDisk
+    baseline: Baseline
+    replica_capacity: int = Field(
+        description="bytes that the disk had at its last committed sync; before the first one, when its volume was made"
+    )
+    volume_is_zeroed: bool = Field(description="volume is new, never written and known to read as zeroes")
+    ranges_limit: int = Field(
+        default=262144, description="characters that the encoded plan may have; the VM's disks share one message"
+    )
+
+
+class DiskPlan(Model):
+    """The change map of one disk and sync."""
+
+    disk_key: int
+    ranges: str = Field(description="what to copy, as ByteRanges.encode gives it")
+    bytes: int
+    full: bool = Field(description="the disk's first or a repeated full copy, or the rest of one")
+    skip_zeroes: bool = Field(default=False, description="zeroes need not be written: the volume holds them already")
+    reseed_reason: str = Field(default="", description="why the whole disk is copied again; empty when it is not")
+    areas: int = Field(default=0, description="areas that the source named")
+
+
+class PowerOff(Model):
+    """Stop the source and confirm that it is off."""
+
+    vm: VmOrder
+    shutdown_timeout_seconds: int = 300
+    hard_power_off: bool = True
+
+
+class PoweredOff(Model):
+    """The source is off, as vCenter says."""
+
+    how: str = Field(description="'guest shut down', 'powered off hard', 'was off'")
+
+
+class PoweredOn(Model):
+    """The source runs."""
+
+    was_on: bool
+
+
+class MarkMigrated(Model):
+    """Write into the VM's annotation which job moved it where."""
+
+    vm: VmOrder
+    text: str
+
+
+class Done(Model):
+    """An answer without content."""

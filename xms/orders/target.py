@@ -1,0 +1,139 @@
+"""What is asked of the cloud."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from xms.models import Disk, MigrationSpec, Model, Nic
+from xms.orders.source import VmDetails
+
+
+class CheckTarget(Model):
+    """Can the target take this VM?"""
+
+    spec: MigrationSpec
+    vm: VmDetails
+    for_cutover: bool = Field(default=False, description="the volumes exist already and need no quota any more")
+
+
+class TargetChecked(Model):
+    """The target can take it; the submitted names are resolved."""
+
+    project_id: str
+    flavor_id: str
+    cloud: str
+    nics: tuple[Nic, ...] = ()
+    zeroed_volumes: bool = Field(default=False, description="new volumes of this type read as zeroes")
+
+
+class MigrationChecked(Model):
+    """What a submit would be based on."""
+
+    vm: VmDetails
+    target: TargetChecked
+
+
+class TargetOrder(Model):
+    """Something to do in the target project for a job."""
+
+    job_id: str
+    target_project: str
+
+
+class MakeVolume(Model):
+    """One disk's volume; found again by its metadata where a crash left it."""
+
+    target: TargetOrder
+    disk_key: int
+    capacity: int = Field(description="bytes; rounded up to GiB by the call")
+    name: str
+    volume_type: str
+    availability_zone: str | None = None
+
+
+class VolumeMade(Model):
+    """The volume is available and empty, or the one that this job made before."""
+
+    volume_id: str
+    size: int = Field(description="bytes")
+    found: bool = Field(default=False, description="made by an earlier attempt")
+
+
+class ExtendVolume(Model):
+    """The source disk grew."""
+
+    target: TargetOrder
+    volume_id: str
+    capacity: int = Field(description="bytes")
+
+
+class VolumesOrder(Model):
+    """Volumes of a job: to be released, or deleted on the operator's explicit word."""
+
+    target: TargetOrder
+    volume_ids: tuple[str, ...]
+
+
+class MakePorts(Model):
+    """One port a NIC, found again by its tag where a crash left it."""
+
+    target: TargetOrder
+    instance_name: str
+    nics: tuple[Nic, ...]
+
+
+class PortsMade(Model):
+    """The NICs with their ports."""
+
+    nics: tuple[Nic, ...]
+
+
+class FinalizeVolumes(Model):
+    """Mark the root volume bootable and give it the image metadata of the converted guest."""
+
+    target: TargetOrder
+    disks: tuple[Disk, ...]
+    root_disk_key: int
+    firmware: str = "bios"
+    machine: str = "q35"
+    block_bus: str = "virtio"
+    net_bus: str = "virtio"
+    os_type: str = Field(default="", description="'linux' or 'windows'; empty where the conversion did not tell")
+
+
+class BootServer(Model):
+    """Boot the instance from the volumes on the ports; found again by its metadata where a crash left it."""
+
+    target: TargetOrder
+    spec: MigrationSpec
+    disks: tuple[Disk, ...]
+    root_disk_key: int
+    nics: tuple[Nic, ...]
+    block_bus: str = "virtio"
+
+
+class ServerMade(Model):
+    """The server is ACTIVE."""
+
+    server_id: str
+
+
+class ServerOrder(Model):
+    """A job's server; an empty id means: find it by its metadata."""
+
+    target: TargetOrder
+    server_id: str = ""
+
+
+class SeeRunning(Model):
+    """Wait for evidence that the guest runs."""
+
+    server: ServerOrder
+    console_evidence: str | None = None
+    timeout_seconds: int = 600
+
+
+class SeenRunning(Model):
+    """The guest was seen running."""
+
+    evidence: str = Field(description="what was seen, in one line")
