@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.esxi.memory import MemoryHost, MemoryMachine, a_machine
 from lab.vcenter import certificate
 from lab.vcenter.server import VcenterServer
 from tests.lab_vcenter.client import USERS, Remote, connected, vm_named
-from tests.lab_vcenter.memory_host import MemoryHost, MemoryMachine, a_machine
 
 
 @dataclass
@@ -25,7 +25,8 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    web, database = a_machine("web01"), a_machine("db01", disks=2, nics=2)
+    web = a_machine("web01", capacity=1 << 20, networks=["VM Network"], plays_tools=False)
+    database = a_machine("db01", disks=2, capacity=1 << 20, networks=["VM Network", "Backup"], plays_tools=False)
     pem = tmp_path / "vcenter.pem"
     thumbprint = certificate.make(pem, ["127.0.0.1", "localhost"])
     server = VcenterServer(MemoryHost((web, database)), address="127.0.0.1", port=0, certificate=pem, users=USERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lab.esxi.memory import GRAIN
 from tests.lab_vcenter.client import (
     Remote,
     areas,
@@ -17,7 +18,6 @@ from tests.lab_vcenter.client import (
     windows,
 )
 from tests.lab_vcenter.conftest import Lab
-from tests.lab_vcenter.memory_host import GRAIN
 
 CAPACITY = 1 << 20
 
@@ -204,7 +204,7 @@ def test_the_snapshot_of_another_vm_is_refused(tracked: Remote, database: Remote
 
 def test_a_disk_that_grew_keeps_its_old_size_in_the_snapshot(lab: Lab, tracked: Remote) -> None:
     snapshot = snapshot_of(tracked)
-    lab.web.disks[2000].data.extend(bytes(CAPACITY))
+    lab.web.grow(2000, 2 * CAPACITY)
     assert disks_of(snapshot.config)[2000].capacityInBytes == CAPACITY
     assert disks_of(tracked.config)[2000].capacityInBytes == 2 * CAPACITY
     with pytest.raises(vmodl.fault.InvalidArgument, match="startOffset"):

@@ -70,8 +70,8 @@ def test_no_disk_is_on_the_controllers_own_unit() -> None:
 def test_a_nic_tells_mac_and_network(database: Remote) -> None:
     nics = [one for one in database.config.hardware.device if isinstance(one, vim.vm.device.VirtualVmxnet3)]
     assert [(nic.key, nic.macAddress, nic.backing.deviceName) for nic in nics] == [
-        (4000, "00:50:56:9a:11:00", "VM Network"),
-        (4001, "00:50:56:9a:11:01", "Backup"),
+        (4000, "00:50:56:aa:00:00", "VM Network"),
+        (4001, "00:50:56:aa:00:01", "Backup"),
     ]
     assert {network.name for network in database.network} == {"VM Network", "Backup"}
     assert nics[1].backing.network.name == "Backup"
@@ -81,7 +81,7 @@ def test_the_settings_of_a_vm(web: Remote) -> None:
     config = web.config
     assert (config.version, config.firmware, config.guestId) == ("vmx-19", "bios", "debian12_64Guest")
     assert config.guestFullName == "Debian GNU/Linux 12 (64-bit)"
-    assert config.hardware.memoryMB == 512
+    assert config.hardware.memoryMB == 1024
     assert web.capability.changeTrackingSupported
     assert web.runtime.host.name == "esxi-1.lab"
     assert web.summary.config.numVirtualDisks == 1

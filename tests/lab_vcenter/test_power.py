@@ -25,7 +25,7 @@ def test_a_power_call_in_the_wrong_state_fails(web: Remote) -> None:
 
 
 def test_a_guest_with_tools_shuts_itself_down(lab: Lab, web: Remote) -> None:
-    lab.web.tools = True
+    lab.web.guest_answers = True
     wait_for(web.PowerOn())
     assert (web.guest.toolsRunningStatus, web.guest.toolsStatus) == ("guestToolsRunning", "toolsOk")
     web.ShutdownGuest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.esxi.memory import MemoryHost, a_machine
 from lab.vcenter import certificate
 from lab.vcenter.server import VcenterServer
 from tests.lab_vcenter.client import (
@@ -25,7 +26,6 @@ from tests.lab_vcenter.client import (
     vmodl,
 )
 from tests.lab_vcenter.conftest import Lab
-from tests.lab_vcenter.memory_host import MemoryHost, a_machine
 
 
 def test_a_log_in_gives_a_session_that_is_active_until_the_log_out(lab: Lab) -> None:

@@ -20,11 +20,11 @@ from urllib.parse import parse_qs, urlsplit
 import nbd
 import pytest
 
+from lab.esxi.memory import MemoryHost
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
 from tests.docs.pages import ROOT, rows
 from tests.engine.rig import copy
-from tests.vsphere.memory_host import MemoryHost
 from xms.config import SourceConfig, TransportConfig
 from xms.errors import (
     ConfigurationError,

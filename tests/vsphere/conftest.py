@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.esxi.memory import MemoryHost, MemoryMachine, a_machine
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
-from tests.vsphere.memory_host import MemoryHost, MemoryMachine, a_machine
 from xms.config import SourceConfig
 from xms.models import Model
 from xms.orders.source import VmOrder

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from lab.esxi.memory import GRAIN
 from tests.vsphere.conftest import AVcenter, CountingPulse
-from tests.vsphere.memory_host import GRAIN
 from xms.errors import (
     ChangeTrackingBroken,
     ChangeTrackingReset,

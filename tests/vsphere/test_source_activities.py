@@ -9,8 +9,8 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.source import SourceActivities
+from lab.esxi.memory import GRAIN
 from tests.vsphere.conftest import AVcenter
-from tests.vsphere.memory_host import GRAIN
 from xms.change_map import ByteRanges
 from xms.config import Config, TargetConfig
 from xms.errors import ConfigurationError, VmNotFound

@@ -1,11 +1,17 @@
-"""An ESXi host in memory: machines whose disks are bytes and whose change tracking is exact, in 64 KiB grains."""
+"""A host without QEMU: machines that exist in memory, a thousand if need be, with exact change tracking.
+
+It keeps where bytes were written and not what they were, so that nothing can be exported from it. For everything that
+vCenter does beside the data path.
+"""
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from lab.esxi.interface import (
     DiskSpec,
@@ -18,10 +24,14 @@ from lab.esxi.interface import (
     UnknownChangeIdError,
 )
 
-GRAIN = 64 << 10
+GRAIN: Final = 64 << 10
+"""Bytes that one bit of change tracking stands for."""
+
+_BLOCKED_SECONDS: Final = 10.0
 
 
 def new_epoch() -> str:
+    """The part of a change id that a reset changes, as vSphere writes it: "52 2d 7b .. 51 cc-77 4c .. 7b"."""
     text = uuid.uuid4().bytes.hex(" ")
     return f"{text[:23]}-{text[24:]}"
 
@@ -35,8 +45,23 @@ class Tracked:
     allocated: set[int] = field(default_factory=set)
     intervals: list[set[int]] = field(default_factory=lambda: [set()])
     change_ids: dict[int, str] = field(default_factory=dict)
+    capacities: dict[int, int] = field(default_factory=dict)
+    """bytes, by snapshot"""
 
-    def begin_another_epoch(self) -> None:
+    @property
+    def change_id(self) -> str:
+        """Of the live disk."""
+        return f"{self.epoch}/{len(self.intervals)}"
+
+    def freeze(self, sequence: int, *, tracked: bool) -> None:
+        """End an interval with a snapshot."""
+        self.capacities[sequence] = self.capacity
+        if tracked:
+            self.change_ids[sequence] = self.change_id
+            self.intervals.append(set())
+
+    def forget(self) -> None:
+        """Begin another epoch: change ids that were given out name nothing any more."""
         self.epoch, self.intervals, self.change_ids = new_epoch(), [set()], {}
 
 
@@ -45,34 +70,40 @@ class MemoryMachine:
 
     Attributes:
         guest_answers: whether its tools run; a guest that answers shuts down at once, unless it is stubborn.
+        may_finish_snapshot: where it is set to an event, the making of a snapshot waits for that.
     """
 
     def __init__(self, spec: MachineSpec, *, capacity: int) -> None:
         self.spec = spec
         self.annotation = ""
         self.power_state: PowerState = "poweredOff"
-        self.guest_answers = True
+        self.guest_answers = spec.plays_tools
         self.stubborn = False
         self.change_tracking = False
         self.snapshots: tuple[int, ...] = ()
         self.shutdowns_asked = 0
+        self.may_finish_snapshot: threading.Event | None = None
         self._in_effect = False
         self._made = 0
         self._disks = {disk.key: Tracked(capacity) for disk in spec.disks}
 
     @property
     def tools_running(self) -> bool:
+        """Whether the guest would answer."""
         return self.guest_answers and self.power_state == "poweredOn"
 
     def power_on(self) -> None:
+        """Start it."""
         self._need("poweredOff")
         self.power_state = "poweredOn"
 
     def power_off(self) -> None:
+        """Pull the plug."""
         self._need("poweredOn")
         self.power_state = "poweredOff"
 
     def shutdown_guest(self) -> None:
+        """Ask the guest to shut down."""
         self._need("poweredOn")
         if not self.guest_answers:
             raise GuestSilentError
@@ -81,50 +112,66 @@ class MemoryMachine:
             self.power_state = "poweredOff"
 
     def set_change_tracking(self, enabled: bool) -> None:  # noqa: FBT001 - the interface's
+        """Configure tracking."""
         self.change_tracking = enabled
         self._in_effect = enabled and (self._in_effect or self.power_state == "poweredOff")
+        if not enabled:
+            self.reset_change_tracking()
 
     def reset_change_tracking(self) -> None:
+        """Begin another epoch on every disk."""
         for disk in self._disks.values():
-            disk.begin_another_epoch()
+            disk.forget()
 
     def create_snapshot(self) -> int:
+        """One point in time of all disks."""
         self._made += 1
         self._in_effect = self.change_tracking
         for disk in self._disks.values():
-            if self._in_effect:
-                disk.change_ids[self._made] = f"{disk.epoch}/{len(disk.intervals)}"
-                disk.intervals.append(set())
+            disk.freeze(self._made, tracked=self._in_effect)
         self.snapshots = (*self.snapshots, self._made)
+        if self.may_finish_snapshot is not None and not self.may_finish_snapshot.wait(_BLOCKED_SECONDS):
+            raise TimeoutError
         return self._made
 
     def remove_snapshot(self, sequence: int) -> None:
+        """Forget a snapshot."""
         self.snapshots = tuple(one for one in self.snapshots if one != sequence)
 
     def capacity(self, disk_key: int) -> int:
+        """Bytes."""
         return self._disks[disk_key].capacity
 
+    def grow(self, disk_key: int, capacity: int) -> None:
+        """Make a disk longer, as an administrator may at any time."""
+        self._disks[disk_key].capacity = capacity
+
     def change_id(self, disk_key: int, sequence: int | None) -> str | None:
+        """Of a disk in a snapshot, or of the live disk."""
         disk = self._disks[disk_key]
         if sequence is not None:
             return disk.change_ids.get(sequence)
-        return f"{disk.epoch}/{len(disk.intervals)}" if self._in_effect else None
+        return disk.change_id if self._in_effect else None
 
     def changed_areas(self, disk_key: int, since: str, sequence: int | None) -> list[tuple[int, int]]:
+        """What changed; see the interface."""
         disk = self._disks[disk_key]
+        size = disk.capacity if sequence is None else disk.capacities[sequence]
         if since == "*":
-            return [(grain * GRAIN, GRAIN) for grain in sorted(disk.allocated)]
+            return _areas(disk.allocated, size)
         epoch, _, first = since.rpartition("/")
-        until = disk.change_ids[sequence] if sequence is not None else f"{disk.epoch}/{len(disk.intervals)}"
-        if epoch != disk.epoch or until.rpartition("/")[0] != epoch:
+        until = disk.change_id if sequence is None else disk.change_ids[sequence]
+        epoch_now, _, last = until.rpartition("/")
+        if not epoch == epoch_now == disk.epoch or not first.isdecimal() or int(first) > int(last):
             raise UnknownChangeIdError
-        changed = set().union(*disk.intervals[int(first) : int(until.rpartition("/")[2])])
-        return [(grain * GRAIN, GRAIN) for grain in sorted(changed)]
+        return _areas(set().union(*disk.intervals[int(first) : int(last)]), size)
 
     def export(self, disk_key: int, sequence: int) -> Export:
-        raise NotImplementedError(f"the bytes of {disk_key} at {sequence} are not kept")
+        """A place where nobody listens."""
+        return Export(Path(f"/run/{self.spec.name}.sock"), f"disk-{disk_key}-{sequence}")
 
     def write(self, disk_key: int, offset: int, data: bytes) -> None:
+        """Write to the live disk."""
         disk = self._disks[disk_key]
         grains = range(offset // GRAIN, -(-(offset + len(data)) // GRAIN))
         disk.allocated.update(grains)
@@ -133,6 +180,18 @@ class MemoryMachine:
     def _need(self, state: PowerState) -> None:
         if self.power_state != state:
             raise PowerStateError
+
+
+def _areas(grains: set[int], size: int) -> list[tuple[int, int]]:
+    """Neighbouring grains as one area, cut at the end of the disk."""
+    areas: list[tuple[int, int]] = []
+    for grain in sorted(grains):
+        start, length = grain * GRAIN, min(GRAIN, size - grain * GRAIN)
+        if areas and sum(areas[-1]) == start:
+            areas[-1] = (areas[-1][0], areas[-1][1] + length)
+        elif length > 0:
+            areas.append((start, length))
+    return areas
 
 
 class MemoryHost:
@@ -145,7 +204,10 @@ class MemoryHost:
         """Nothing runs."""
 
 
-def a_machine(name: str, *, disks: int = 1, capacity: int = 1 << 30, networks: Sequence[str] = ()) -> MemoryMachine:
+def a_machine(
+    name: str, *, disks: int = 1, capacity: int = 1 << 30, networks: Sequence[str] = (), plays_tools: bool = True
+) -> MemoryMachine:
+    """A machine with that many disks of `capacity` bytes, and a NIC a network."""
     spec = MachineSpec(
         name=name,
         disks=tuple(
@@ -159,12 +221,16 @@ def a_machine(name: str, *, disks: int = 1, capacity: int = 1 << 30, networks: S
         ),
         nics=tuple(
             NicSpec(
-                key=4000 + number, label=f"Network adapter {number + 1}", mac=f"00:50:56:AA:00:0{number}", network=net
+                key=4000 + number,
+                label=f"Network adapter {number + 1}",
+                mac=f"00:50:56:aa:00:{number:02x}",
+                network=network,
             )
-            for number, net in enumerate(networks)
+            for number, network in enumerate(networks)
         ),
         cpus=2,
         memory=1 << 30,
         guest=False,
+        plays_tools=plays_tools,
     )
     return MemoryMachine(spec, capacity=capacity)
