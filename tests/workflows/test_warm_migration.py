@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
-from tests.workflows.conftest import a_job, a_spec
+from tests.workflows.conftest import a_job, a_spec, a_worker
 from tests.workflows.world import World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
@@ -212,6 +214,16 @@ async def test_cancelling_the_workflow_abandons_the_job_and_keeps_the_volumes(cl
         assert report.outcome == "abandoned"
         assert world.volumes
         assert not world.snapshots
+
+
+async def test_a_cancellation_that_comes_together_with_an_order_is_not_lost(client: Client) -> None:
+    world = World()
+    async with a_job(client, world, a_spec(cadence_seconds=3600)) as job:
+        await job.reaches(Phase.READY)
+    await job.handle.signal("pause", Pause(who="ann"))
+    await job.handle.cancel()
+    async with a_worker(client, world):
+        assert (await asyncio.wait_for(job.handle.result(), 20)).outcome == "abandoned"
 
 
 async def test_a_conversion_whose_worker_is_lost_is_mended_and_done_again(client: Client) -> None:
