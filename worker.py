@@ -36,7 +36,7 @@ from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
 from workflows.host_budget import HostBudgetWorkflow
-from workflows.names import DATA_QUEUE, TASK_QUEUE, host_queue
+from workflows.names import DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
@@ -123,17 +123,15 @@ def workers(
     if role in {"all", "data"}:
         streaming = StreamingActivities(config, job_rates(client))
         conversion = ConversionActivities(config)
-        data = [
-            method
-            for provider in (streaming, conversion, ReachabilityActivities(config))
-            for method in activities_of(provider)
-        ]
+        data = [*activities_of(streaming), *activities_of(conversion)]
         slots = config.worker.streams + config.worker.conversions
         found.append(Worker(client, task_queue=DATA_QUEUE, activities=data, max_concurrent_activities=slots, **shared))
         own = host_queue(config.worker.name)
         found.append(
             Worker(client, task_queue=own, activities=activities_of(conversion), max_concurrent_activities=2, **shared)
         )
+        looks = activities_of(ReachabilityActivities(config))
+        found.append(Worker(client, task_queue=LOOK_QUEUE, activities=looks, max_concurrent_activities=2, **shared))
     return found
 
 
@@ -159,7 +157,7 @@ async def serve(config: Config, role: Role) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2
+    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2 + 2
     # The sessions are closed last: until the threads have ended, somebody may use them.
     with (
         contextlib.closing(Sessions()) as sessions,

@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
     from xms.models import MigrationSpec
-    from workflows.names import DATA_QUEUE
+    from workflows.names import LOOK_QUEUE
     from xms.orders.source import (
         HostsReached,
         ListSources,
@@ -29,8 +29,8 @@ with workflow.unsafe.imports_passed_through():
 SOON = timedelta(seconds=90)
 """Somebody waits at a terminal: the whole answer, with its retries, comes within this time or not at all."""
 
-A_FREE_WORKER = timedelta(seconds=20)
-"""A data worker that runs may have all its slots in use by streams."""
+A_DATA_WORKER = timedelta(seconds=10)
+"""It polls all the time: one that has not come by then does not run."""
 
 A_FEW_TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
 
@@ -63,8 +63,8 @@ class CheckSourceWorkflow:
             tried: HostsReached = await workflow.execute_activity_method(
                 ReachabilityActivities.reach_hosts,
                 ReachHosts(source=report.source, hosts=report.hosts),
-                task_queue=DATA_QUEUE,
-                schedule_to_start_timeout=A_FREE_WORKER,
+                task_queue=LOOK_QUEUE,
+                schedule_to_start_timeout=A_DATA_WORKER,
                 schedule_to_close_timeout=SOON,
                 retry_policy=A_FEW_TRIES,
             )
@@ -76,7 +76,7 @@ class CheckSourceWorkflow:
 def _why_not_tried(error: ActivityError) -> str:
     cause = error.cause
     if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START:
-        return f"no data worker was free within {A_FREE_WORKER.total_seconds():.0f} s: does one run?"
+        return f"no data worker came within {A_DATA_WORKER.total_seconds():.0f} s: does one run?"
     return f"the data worker failed: {cause}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from xms.config import SourceConfig, find_config, load_config, read_toml
 from xms.errors import BadInput, ConfigurationError, Refused
 from xms.sources import SourceFiles, registration_file, sources_directory
 from xms.vsphere.session import connect
+from xms.vsphere.trust import ShownCertificate
+from xms.vsphere.trust import shown_certificate as fetch_certificate
+
+CERTIFICATE_SECONDS: Final = 15.0
+"""Somebody waits at a terminal."""
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -68,6 +74,15 @@ def configuration(path: Path | None) -> Path:
     found = (path or find_config()).absolute()
     load_config(found)
     return found
+
+
+def shown_certificate(host: str, port: int) -> ShownCertificate:
+    """What a server shows of itself, for a person to judge; nothing else is sent to it.
+
+    Raises:
+        SourceUnreachable: it could not be fetched.
+    """
+    return fetch_certificate(host, port, timeout_seconds=CERTIFICATE_SECONDS)
 
 
 def refuse_known(config: Path, name: str) -> None:
@@ -173,6 +188,23 @@ def as_toml(source: SourceConfig) -> str:
     return "\n".join(["# Written by `xms source create`. A running worker takes up what is changed here.", *lines, ""])
 
 
+def normal_thumbprint(text: str) -> str:
+    """A SHA-256 thumbprint as the configuration has it, of any usual way to write one.
+
+    Raises:
+        BadInput: it is none.
+    """
+    digits = text.strip().rpartition("=")[2].replace(":", "").upper()
+    if not re.fullmatch(r"[0-9A-F]{64}", digits):
+        short = "; a SHA-1 thumbprint is not accepted" if re.fullmatch(r"[0-9A-F]{40}", digits) else ""
+        raise BadInput(
+            f"--thumbprint '{text}' is no SHA-256 thumbprint",
+            because=f"it has to be 32 bytes in hexadecimal digits, as in AA:BB:..{short}",
+            do="openssl x509 -noout -fingerprint -sha256 -in <its certificate>",
+        )
+    return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2))
+
+
 def _source(registration: Registration, password_file: Path) -> SourceConfig:
     texts = (registration.host, registration.username, registration.datacenter or "", str(password_file))
     if not all(text.isprintable() for text in texts):
@@ -183,7 +215,7 @@ def _source(registration: Registration, password_file: Path) -> SourceConfig:
             port=registration.port,
             username=registration.username,
             password_file=password_file,
-            thumbprint=registration.thumbprint,
+            thumbprint=normal_thumbprint(registration.thumbprint) if registration.thumbprint else None,
             ca_file=registration.ca_file,
             datacenter=registration.datacenter,
         )
