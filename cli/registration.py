@@ -15,7 +15,7 @@ from cli.source import SourceArgument, app
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from xms.registration import ShownCertificate
+    from xms import registration
 
 CONFIG_HELP = "The worker's configuration file; else $XMS_CONFIG and the usual places."
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="PATH", help=CONFIG_HELP)]
@@ -104,9 +104,9 @@ def _trusted(host: str, port: int) -> str:
     """The thumbprint of the certificate that the server shows, after the operator said that it is the right one."""
     from cli.output import say
     from xms.errors import BadInput, Refused
-    from xms.registration import normal_thumbprint, shown_certificate
+    from xms.registration import certificate_of, normal_thumbprint
 
-    shown = shown_certificate(host, port)
+    shown = certificate_of(host, port)
     if not sys.stdin.isatty():
         raise BadInput(
             f"the certificate of {host}:{port} is not known, and there is no terminal to ask at",
@@ -126,7 +126,7 @@ def _trusted(host: str, port: int) -> str:
     return shown.thumbprint
 
 
-def _described(shown: ShownCertificate, endpoint: str) -> str:
+def _described(shown: registration.ShownCertificate, endpoint: str) -> str:
     own = " (signed by itself)" if shown.subject == shown.issuer else ""
     return "\n".join(
         [

@@ -31,7 +31,9 @@ def listing(found: SourceList) -> RenderableType:
             continue
         trust = source.trust if len(source.trust) <= SHORT else f"{source.trust[:SHORT]}.."
         table.add_row(source.name, f"{source.host}:{source.port}", source.username, source.datacenter or ABSENT, trust)
-    problems = [Text(f"{source.name}: {source.problem}", style=TROUBLE_STYLE) for source in found.sources if source.problem]
+    problems = [
+        Text(f"{source.name}: {source.problem}", style=TROUBLE_STYLE) for source in found.sources if source.problem
+    ]
     return Group(table, *problems)
 
 
@@ -108,7 +110,9 @@ def _unreached(hosts: list[SourceHost]) -> RenderableType:
     table = columns("HOST", "IN VCENTER", "NOT REACHED BECAUSE")
     table.columns[-1].no_wrap = False
     for host in hosts:
-        table.add_row(host.name, host.connection, Text(host.because, style="" if host.reachable is None else TROUBLE_STYLE))
+        table.add_row(
+            host.name, host.connection, Text(host.because, style="" if host.reachable is None else TROUBLE_STYLE)
+        )
     return table
 
 

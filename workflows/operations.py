@@ -12,8 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.reachability import ReachabilityActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from xms.models import MigrationSpec
     from workflows.names import LOOK_QUEUE
+    from xms.models import MigrationSpec
     from xms.orders.source import (
         HostsReached,
         ListSources,

@@ -21,9 +21,9 @@ from pydantic import SecretStr, ValidationError
 from xms.config import SourceConfig, find_config, load_config, read_toml
 from xms.errors import BadInput, ConfigurationError, Refused
 from xms.sources import SourceFiles, registration_file, sources_directory
+from xms.vsphere import shown_certificate as certificates
 from xms.vsphere.session import connect
-from xms.vsphere.trust import ShownCertificate
-from xms.vsphere.trust import shown_certificate as fetch_certificate
+from xms.vsphere.shown_certificate import ShownCertificate
 
 CERTIFICATE_SECONDS: Final = 15.0
 """Somebody waits at a terminal."""
@@ -76,13 +76,13 @@ def configuration(path: Path | None) -> Path:
     return found
 
 
-def shown_certificate(host: str, port: int) -> ShownCertificate:
+def certificate_of(host: str, port: int) -> ShownCertificate:
     """What a server shows of itself, for a person to judge; nothing else is sent to it.
 
     Raises:
         SourceUnreachable: it could not be fetched.
     """
-    return fetch_certificate(host, port, timeout_seconds=CERTIFICATE_SECONDS)
+    return certificates.shown_certificate(host, port, timeout_seconds=CERTIFICATE_SECONDS)
 
 
 def refuse_known(config: Path, name: str) -> None:
@@ -273,3 +273,17 @@ def _explained(directory: Path) -> Iterator[None]:
             do="run this as the user that the worker runs as, on the worker's machine",
         ) from None
 
+
+__all__ = [
+    "Registered",
+    "Registration",
+    "ShownCertificate",
+    "as_toml",
+    "certificate_of",
+    "configuration",
+    "normal_thumbprint",
+    "refuse_known",
+    "register",
+    "registered_here",
+    "unregister",
+]

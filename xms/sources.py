@@ -7,7 +7,6 @@ removed.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -60,10 +59,10 @@ def registration_file(config: Path, name: str) -> Path:
 
 
 class SourceFiles:
-    """The sources of a configuration file and its `sources.d`, read again when one of the files is another. Thread-safe.
+    """The sources of a configuration file and its `sources.d`, read again when one of the files is another.
 
-    A file that cannot be used any more, because somebody is editing it or made a mistake, counts as it was before: the
-    jobs of its source go on. A name that two files claim belongs to none of them.
+    Thread-safe. A file that cannot be used any more, because somebody is editing it or made a mistake, counts as it was
+    before: the jobs of its source go on. A name that two files claim belongs to none of them.
     """
 
     def __init__(self, config: Path) -> None:
@@ -92,14 +91,14 @@ class SourceFiles:
     def _files(self) -> list[Path]:
         directory = sources_directory(self._config)
         try:
-            names = os.listdir(directory)
+            files = sorted(directory.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise ConfigurationError(
                 f"{directory} cannot be read", because=error.strerror or "", do="give it to the user of the worker"
             ) from None
-        return sorted(directory / name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
+        return [file for file in files if file.suffix == SUFFIX and not file.name.startswith(".")]
 
     def _read(self, files: list[Path]) -> Mapping[str, Registered]:
         self._read_table()

@@ -184,7 +184,7 @@ class VcenterServer:
         host_name: the ESXi host's, as the inventory shows it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server's options
         self,
         host: Host,
         *,

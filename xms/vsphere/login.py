@@ -86,7 +86,9 @@ class Login:
         """Make one call, once.
 
         Args:
-            thing, method, arguments: as pyVmomi hands them to a stub.
+            thing: the object that is called.
+            method: pyVmomi's description of the method.
+            arguments: in the method's order.
             stub: what the objects of the answer will make their own calls through.
 
         Raises:
