@@ -31,9 +31,7 @@ def listing(found: SourceList) -> RenderableType:
             continue
         trust = source.trust if len(source.trust) <= SHORT else f"{source.trust[:SHORT]}.."
         table.add_row(source.name, f"{source.host}:{source.port}", source.username, source.datacenter or ABSENT, trust)
-    problems = [
-        Text(f"{source.name}: {source.problem}", style=TROUBLE_STYLE) for source in found.sources if source.problem
-    ]
+    problems = [Text(source.problem, style=TROUBLE_STYLE) for source in found.sources if source.problem]
     return Group(table, *problems)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.vcenter import collector_methods
+from lab.vcenter import collector_methods, dispatcher
 from tests.vsphere.conftest import AVcenter, a_vcenter
 from xms.errors import Interrupted, SourceRefusedLogin, SourceUnreachable, XmsError
 from xms.pulse import no_pulse
@@ -316,6 +316,17 @@ def test_a_source_that_is_down_is_not_hammered_by_a_thousand_jobs(sessions: Sess
         took = time.monotonic() - begin
         assert len(came) <= 2 + took
         assert re.search(r"tried again in \d+ s", texts[1])
+
+
+def test_a_call_that_is_not_answered_is_given_up_after_the_timeout(
+    sessions: Sessions, vcenter: AVcenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(dispatcher._METHODS, "CurrentTime", lambda call: call.center.closing.wait(10))
+    config = vcenter.config.model_copy(update={"timeout_seconds": 0.3})
+    begin = time.monotonic()
+    with pytest.raises(SourceUnreachable, match="cannot be reached"), sessions.session("lab", config) as session:
+        _ = session.service.CurrentTime()
+    assert 0.3 <= time.monotonic() - begin < 3
 
 
 def test_a_source_that_came_back_is_used_at_once(sessions: Sessions, vcenter: AVcenter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from xms.errors import ConfigurationError
 from xms.orders.source import SourceHost, SourceReport
@@ -55,9 +56,7 @@ def look_at(session: VsphereSession) -> SourceReport:
 def _places(session: VsphereSession, found: Found) -> dict[str, Any]:
     """Where privileges are looked for: the configured datacenter; else every one, and the root folder without any."""
     wanted = session.config.datacenter
-    datacenters = {
-        str(properties.get("name")): thing for thing, properties in found if isinstance(thing, vim.Datacenter)
-    }
+    datacenters = {_name(properties): thing for thing, properties in found if isinstance(thing, vim.Datacenter)}
     if wanted is None:
         return datacenters or {"the root folder": session.content.rootFolder}
     if wanted not in datacenters:
@@ -87,6 +86,11 @@ def _datacenter_of(thing: Any, by_id: dict[str, tuple[Any, Properties]]) -> str:
     while thing is not None and thing._moId in by_id:  # noqa: SLF001 - pyVmomi's name
         _, properties = by_id[thing._moId]  # noqa: SLF001 - the same
         if isinstance(thing, vim.Datacenter):
-            return str(properties.get("name"))
+            return _name(properties)
         thing = properties.get("parent")
     return ""
+
+
+def _name(properties: Properties) -> str:
+    """A name as people typed it: vSphere escapes slashes, backslashes and percent signs in it."""
+    return unquote(properties.get("name", ""))
