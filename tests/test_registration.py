@@ -109,6 +109,29 @@ def test_a_certificate_that_is_not_the_given_one_is_refused_before_the_password_
     assert (files(config), sent) == ({}, [])
 
 
+def test_a_datacenter_that_the_source_does_not_have_is_refused_with_those_that_it_has(
+    config: Path, vcenter: AVcenter
+) -> None:
+    with pytest.raises(ConfigurationError, match="no datacenter called 'moon'") as refused:
+        register(config, replace(a_registration(vcenter), datacenter="moon"), check=True)
+    assert "lab-dc" in refused.value.because
+    assert files(config) == {}
+    register(config, replace(a_registration(vcenter), datacenter="lab-dc"), check=True)
+    assert load_followed_config(config).source("lab").datacenter == "lab-dc"
+
+
+def test_a_ca_bundle_is_trusted_in_place_of_a_thumbprint(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "named").mkdir()
+    with a_vcenter(tmp_path / "named", names=("127.1",)) as vcenter:
+        pem = (tmp_path / "named" / "vcenter.pem").read_text()
+        bundle = tmp_path / "ca.pem"
+        bundle.write_text(pem[pem.index("-----BEGIN CERTIFICATE") :])
+        with_bundle = replace(a_registration(vcenter), thumbprint=None, ca_file=bundle)
+        assert register(config, with_bundle, check=True).product
+        source = load_followed_config(config).source("lab")
+        assert (source.ca_file, source.thumbprint) == (bundle, None)
+
+
 def test_without_a_check_nobody_is_asked(config: Path, vcenter: AVcenter) -> None:
     vcenter.server.stop()
     assert register(config, a_registration(vcenter), check=False).product == ""

@@ -24,6 +24,7 @@ from xms.sources import SourceFiles, registration_file, sources_directory
 from xms.vsphere import shown_certificate as certificates
 from xms.vsphere.session import connect
 from xms.vsphere.shown_certificate import ShownCertificate
+from xms.vsphere.source_check import see_datacenter
 
 CERTIFICATE_SECONDS: Final = 15.0
 """Somebody waits at a terminal."""
@@ -226,6 +227,7 @@ def _source(registration: Registration, password_file: Path) -> SourceConfig:
 
 def _log_in(name: str, source: SourceConfig) -> str:
     with connect(name, source) as session:
+        see_datacenter(session)
         about = session.content.about
         return f"{about.name} {about.version}, build {about.build}"
 

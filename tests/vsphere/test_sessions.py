@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from pyVmomi.SoapAdapter import SoapStubAdapter
 
 from lab.vcenter import collector_methods, dispatcher
 from tests.vsphere.conftest import AVcenter, a_vcenter
@@ -316,6 +318,23 @@ def test_a_source_that_is_down_is_not_hammered_by_a_thousand_jobs(sessions: Sess
         took = time.monotonic() - begin
         assert len(came) <= 2 + took
         assert re.search(r"tried again in \d+ s", texts[1])
+
+
+def test_a_source_that_takes_connections_and_no_log_in_is_left_alone_too(
+    sessions: Sessions, vcenter: AVcenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def starting(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise HTTPException("503 Service Unavailable")
+
+    monkeypatch.setattr(SoapStubAdapter, "InvokeMethod", starting)
+    for _ in range(100):
+        with pytest.raises(SourceUnreachable) as failed, sessions.session("lab", vcenter.config):
+            pass
+    assert len(asked) == 1
+    assert "503 Service Unavailable; it is tried again in 1 s" in failed.value.because
 
 
 def test_a_call_that_is_not_answered_is_given_up_after_the_timeout(

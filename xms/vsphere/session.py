@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pyVmomi.SoapAdapter import StubAdapterBase
 
 from xms.config import SourceConfig
-from xms.errors import SourceNotTrusted, SourceRefusedLogin, XmsError
+from xms.errors import SourceNotTrusted, SourceRefusedLogin, SourceUnreachable, XmsError
 from xms.vsphere.bindings import vim
 from xms.vsphere.faults import explained
 from xms.vsphere.login import Login
@@ -232,6 +232,10 @@ class SharedSession:
                 login = Login(self.name, self.config, password, self.outage, self._generation)
         except SourceRefusedLogin as refused:
             self._rejected = (secret, refused)
+            raise
+        except SourceUnreachable as down:
+            # Also where connections can be made and no log-in: a vCenter that starts answers 503 for minutes.
+            self.outage.not_connected(down.because)
             raise
         except SourceNotTrusted:
             self.outage.answered()

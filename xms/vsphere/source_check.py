@@ -53,6 +53,15 @@ def look_at(session: VsphereSession) -> SourceReport:
     )
 
 
+def see_datacenter(session: VsphereSession) -> None:
+    """See that the source has the configured datacenter.
+
+    Raises:
+        ConfigurationError: it has none of that name; the text lists those that it has.
+    """
+    _places(session, read_inventory(session, {vim.Datacenter: ("name", "parent")}))
+
+
 def _places(session: VsphereSession, found: Found) -> dict[str, Any]:
     """Where privileges are looked for: the configured datacenter; else every one, and the root folder without any."""
     wanted = session.config.datacenter
