@@ -201,7 +201,8 @@ class SharedSession:
         except BaseException as error:
             with self._lock:
                 self._flight = None
-            flight.set_exception(error)
+            # Without the traceback, which leads to this frame: a circle would keep broken connections open for a while.
+            flight.set_exception(error.again() if isinstance(error, XmsError) else error)
             raise
         with self._lock:
             old, self._login, self._flight = self._login, login, None
