@@ -8,6 +8,7 @@ flush, tell how far they are, and another worker goes on exactly there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -30,17 +31,20 @@ from activities.execution import ExplainedErrors
 from activities.host_budget import HostBudgetActivities
 from activities.logs import JobInLogs, configure_logging
 from activities.rate_limit import job_rates
+from activities.reachability import ReachabilityActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
 from workflows.host_budget import HostBudgetWorkflow
-from workflows.names import DATA_QUEUE, TASK_QUEUE, host_queue
+from workflows.names import DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
-from xms.config import Config, find_config, load_config
+from xms.config import Config, find_config
 from xms.errors import ConfigurationError, ProgramMissing, XmsError
 from xms.openstack.host_connection import load_os_brick
+from xms.sources import load_followed_config
+from xms.vsphere.sessions import Sessions
 
 GRACE: Final = timedelta(seconds=30)
 """How long a stopping worker waits for its activities: a stream needs one flush, a conversion is given up."""
@@ -89,8 +93,10 @@ def check_programs(config: Config) -> None:
         ) from None
 
 
-def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecutor) -> list[Worker]:
-    """The Temporal workers of this process for its role."""
+def workers(
+    client: Client, config: Config, role: Role, threads: ThreadPoolExecutor, sessions: Sessions
+) -> list[Worker]:
+    """The Temporal workers of this process for its role; they share the sessions with the sources."""
     shared: dict[str, Any] = {
         "activity_executor": threads,
         "graceful_shutdown_timeout": GRACE,
@@ -101,7 +107,7 @@ def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecu
     }
     found = []
     if role in {"all", "control"}:
-        providers = (SourceActivities(config), TargetActivities(config), HostBudgetActivities(client))
+        providers = (SourceActivities(config, sessions), TargetActivities(config), HostBudgetActivities(client))
         found.append(
             Worker(
                 client,
@@ -124,6 +130,8 @@ def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecu
         found.append(
             Worker(client, task_queue=own, activities=activities_of(conversion), max_concurrent_activities=2, **shared)
         )
+        looks = activities_of(ReachabilityActivities(config))
+        found.append(Worker(client, task_queue=LOOK_QUEUE, activities=looks, max_concurrent_activities=2, **shared))
     return found
 
 
@@ -149,13 +157,17 @@ async def serve(config: Config, role: Role) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2
-    with ThreadPoolExecutor(max_workers=slots, thread_name_prefix="activity") as threads:
-        running = workers(client, config, role, threads)
+    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2 + 2
+    # The sessions are closed last: until the threads have ended, somebody may use them.
+    with (
+        contextlib.closing(Sessions()) as sessions,
+        ThreadPoolExecutor(max_workers=slots, thread_name_prefix="activity") as threads,
+    ):
+        running = workers(client, config, role, threads, sessions)
         async with AsyncExitStack() as stack:
             for worker in running:
                 await stack.enter_async_context(worker)
-            log.info("worker is ready", worker=config.worker.name, role=role, sources=sorted(config.sources))
+            log.info("worker is ready", worker=config.worker.name, role=role, sources=sorted(config.registered()))
             await stop.wait()
             log.info("worker stops: running streams are handed over", seconds=GRACE.total_seconds())
             # All at once: one after the other, each could take the whole grace.
@@ -192,7 +204,7 @@ def start(
     """Run a worker of XMS until it is told to stop. Temporal is found by TEMPORAL_ADDRESS and its like."""
     if role not in {"all", "control", "data"}:
         raise ConfigurationError(f"--role {role} is unknown", because="allowed: all, control, data")
-    loaded = load_config(config or find_config())
+    loaded = load_followed_config(config or find_config())
     configure_logging(loaded.worker.log_format)
     asyncio.run(serve(loaded, role))  # type: ignore[arg-type]  # checked above
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-# The verbs register themselves on the migration commands.
-from cli import migration, source, verbs, verification, vm  # noqa: F401
+# Some modules register their commands on those of another one.
+from cli import migration, registration, source, verbs, verification, vm  # noqa: F401
 from cli.exit_codes import ExitCode
 from cli.output import print_error, wants_json
 

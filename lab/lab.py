@@ -132,6 +132,8 @@ port = {vsphere["port"]}
 username = "{USERNAME}"
 password_file = "{self.layout.password}"
 thumbprint = "{vsphere["thumbprint"]}"
+# The stand-in's host serves its disks where the API is.
+nfc_port = {vsphere["port"]}
 
 [target]
 cloud = "lab"

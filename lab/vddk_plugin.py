@@ -32,7 +32,7 @@ REQUIRED: Final = ("server", "user", "password", "vm")
 REQUIRED_HERE: Final = ("thumbprint", "snapshot")
 """The real one can do without: it would trust any server then, or read a disk that changes meanwhile."""
 
-OPTIONAL: Final = ("file", "libdir", "config", "port", "transports", "compression")
+OPTIONAL: Final = ("file", "libdir", "config", "port", "nfchostport", "transports", "compression")
 COMPRESSIONS: Final = ("none", "zlib", "fastlz", "skipz")
 ALLOWED: Final = {
     "vm": re.compile(r"moref=\S+"),
@@ -101,8 +101,8 @@ def config(key: str, value: str) -> None:
         raise RuntimeError(f"unknown parameter '{key}'")
     if key == "compression" and value not in COMPRESSIONS:
         raise RuntimeError(f"unknown compression type: {value}")
-    if key == "port" and not (value.isdecimal() and int(value) < 1 << 16):
-        raise RuntimeError(f'port: could not parse number: "{value}"')
+    if key in ("port", "nfchostport") and not (value.isdecimal() and int(value) < 1 << 16):
+        raise RuntimeError(f'{key}: could not parse number: "{value}"')
     if key in ("libdir", "config") and not Path(value).exists():
         raise RuntimeError(f"realpath: {value}: No such file or directory")
     if key in ALLOWED and not ALLOWED[key].fullmatch(value):
@@ -204,6 +204,8 @@ def _lease() -> dict[str, str]:
     if status == HTTPStatus.UNAUTHORIZED:
         login = "Cannot complete login due to an incorrect user name or password"
         raise RuntimeError(f"VixDiskLib_ConnectEx: Cannot connect to host: {login}")
+    if status == HTTPStatus.FORBIDDEN:
+        raise RuntimeError("VixDiskLib_Open: You do not have access rights to this file")
     if status == HTTPStatus.NOT_FOUND:
         raise RuntimeError(f"VixDiskLib_Open: {json.loads(body)['error']}")
     if status != HTTPStatus.OK:

@@ -57,7 +57,12 @@ def main() -> None:
     host = LabHost(layout.esxi, machines(layout, build(cache)))
     thumbprint = make(layout.certificate, ["127.0.0.1", "localhost"])
     server = VcenterServer(
-        host, address="127.0.0.1", port=0, certificate=layout.certificate, users={USERNAME: PASSWORD}
+        host,
+        address="127.0.0.1",
+        port=0,
+        certificate=layout.certificate,
+        users={USERNAME: PASSWORD},
+        host_name="localhost",  # where its disks are served, so that a check of the source finds it
     )
     server.start()
     try:

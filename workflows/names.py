@@ -13,6 +13,10 @@ DATA_QUEUE: Final = "xms-data"
 """Streams and conversions; any data worker can take any of them."""
 
 
+LOOK_QUEUE: Final = "xms-data-look"
+"""What a data worker is asked to look at, beside its streams: they may have all its slots for hours."""
+
+
 def host_queue(worker_name: str) -> str:
     """The queue of one data worker, for work on files that only it has."""
     return f"{DATA_QUEUE}-{worker_name}"

@@ -6,16 +6,31 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType  # noqa: A004
 
 with workflow.unsafe.imports_passed_through():
+    from activities.reachability import ReachabilityActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
+    from workflows.names import LOOK_QUEUE
     from xms.models import MigrationSpec
-    from xms.orders.source import ListSources, SourceList, SourceQuery, SourceReport, VmList, VmQuery
+    from xms.orders.source import (
+        HostsReached,
+        ListSources,
+        ReachHosts,
+        SourceList,
+        SourceQuery,
+        SourceReport,
+        VmList,
+        VmQuery,
+    )
     from xms.orders.target import CheckTarget, MigrationChecked
 
 SOON = timedelta(seconds=90)
 """Somebody waits at a terminal: the whole answer, with its retries, comes within this time or not at all."""
+
+A_DATA_WORKER = timedelta(seconds=10)
+"""It polls all the time: one that has not come by then does not run."""
 
 A_FEW_TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
 
@@ -34,14 +49,35 @@ class ListSourcesWorkflow:
 
 @workflow.defn
 class CheckSourceWorkflow:
-    """The connection test of a source."""
+    """What a source is, and what migrations from it lack."""
 
     @workflow.run
     async def run(self, question: SourceQuery) -> SourceReport:
-        """Log in and tell product, version and build."""
-        return await workflow.execute_activity_method(
+        """Ask the source, and have a data worker try its hosts: it is the one who will read there."""
+        report = await workflow.execute_activity_method(
             SourceActivities.check_source, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
         )
+        if not report.hosts:
+            return report
+        try:
+            tried: HostsReached = await workflow.execute_activity_method(
+                ReachabilityActivities.reach_hosts,
+                ReachHosts(source=report.source, hosts=report.hosts),
+                task_queue=LOOK_QUEUE,
+                schedule_to_start_timeout=A_DATA_WORKER,
+                schedule_to_close_timeout=SOON,
+                retry_policy=A_FEW_TRIES,
+            )
+        except ActivityError as error:
+            return report.model_copy(update={"hosts_not_tried": _why_not_tried(error)})
+        return report.model_copy(update={"hosts": tried.hosts, "hosts_tried_by": tried.worker})
+
+
+def _why_not_tried(error: ActivityError) -> str:
+    cause = error.cause
+    if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START:
+        return f"no data worker came within {A_DATA_WORKER.total_seconds():.0f} s: does one run?"
+    return f"the data worker failed: {cause}"
 
 
 @workflow.defn

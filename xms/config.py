@@ -1,4 +1,4 @@
-"""The worker's configuration: one TOML file, checked at the door.
+"""The worker's configuration: one TOML file, checked at the door. Sources can have files of their own: xms.sources.
 
 Searched in `$XMS_CONFIG`, `~/.config/xms/config.toml`, `/etc/xms/config.toml`; the first that exists counts.
 Credentials are never in it: a source names a password file that nobody else may read, the cloud is an entry of the
@@ -11,10 +11,20 @@ import os
 import socket
 import stat
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from xms.errors import ConfigurationError
 
@@ -25,6 +35,9 @@ Transports = Annotated[
 ]
 
 Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
+
+
+Read = TypeVar("Read", bound="Section")
 
 
 class Section(BaseModel):
@@ -43,7 +56,8 @@ class SourceConfig(Section):
     thumbprint: Thumbprint | None = Field(default=None, description="SHA-256 of the server's certificate")
     ca_file: Path | None = Field(default=None, description="CA bundle to verify it with; neither: the system's CAs")
     datacenter: str | None = None
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    nfc_port: int = Field(default=902, description="port at which the ESXi hosts serve their disks (NFC)")
     host_streams: int = Field(
         default=3, ge=0, description="streams that may read from one ESXi host at a time, over all jobs; 0: any number"
     )
@@ -64,6 +78,10 @@ class SourceConfig(Section):
             ConfigurationError: the file is missing, empty, or others may read it.
         """
         return read_secret(self.password_file)
+
+    def password_signature(self) -> tuple[int, ...]:
+        """Something that is another one as soon as the password file was written or touched; nothing of its content."""
+        return signature(self.password_file)
 
 
 class TargetConfig(Section):
@@ -132,21 +150,50 @@ class Config(Section):
     transport: TransportConfig = TransportConfig()
     conversion: ConversionConfig = ConversionConfig()
 
+    _look: Callable[[], Mapping[str, Registered]] | None = PrivateAttr(default=None)
+
+    def followed(self, look: Callable[[], Mapping[str, Registered]]) -> Config:
+        """The same configuration, whose sources are those that `look` gives whenever somebody asks."""
+        config = self.model_copy()
+        config._look = look  # noqa: SLF001 - its own class
+        return config
+
+    def registered(self) -> Mapping[str, Registered]:
+        """Every source that is registered now, by name; in place of one that cannot be used, what is wrong with it."""
+        return self.sources if self._look is None else self._look()
+
     def source(self, name: str) -> SourceConfig:
-        """The registered source of that name.
+        """The source of that name, as it is registered now.
 
         Raises:
-            ConfigurationError: this worker knows none of that name; the text lists those that it knows.
+            ConfigurationError: this worker knows none of that name, and the text lists those that it knows; or its
+                registration cannot be used.
         """
-        try:
-            return self.sources[name]
-        except KeyError:
-            known = ", ".join(sorted(self.sources)) or "none"
+        registered = self.registered()
+        found = registered.get(name)
+        if isinstance(found, ConfigurationError):
+            raise found.again()
+        if found is None:
+            known = ", ".join(sorted(registered)) or "none"
             raise ConfigurationError(
                 f"no source is called '{name}'",
                 because=f"the worker's sources are: {known}",
-                do="use one of them, or register it in the worker's configuration",
-            ) from None
+                do="use one of them, or register it on the worker's machine: xms source create",
+            )
+        return found
+
+
+Registered = SourceConfig | ConfigurationError
+"""A source, or why what is registered under its name cannot be used."""
+
+
+def signature(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced, written or touched; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_secret(path: Path) -> SecretStr:
@@ -156,10 +203,14 @@ def read_secret(path: Path) -> SecretStr:
         ConfigurationError: it is missing or empty, or its mode lets others read it.
     """
     try:
-        mode = path.stat().st_mode
-        text = path.read_text().splitlines()
+        with path.open(encoding="utf-8") as file:
+            # Of the file that is open: its name may be another's by now.
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read().splitlines()
     except OSError as error:
         raise ConfigurationError(f"the secret file {path} cannot be read", because=error.strerror or "") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the secret file {path} is no text", because="it is not UTF-8") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigurationError(
             f"the secret file {path} can be read by others",
@@ -190,16 +241,25 @@ def find_config(environment: dict[str, str] | None = None) -> Path:
 
 
 def load_config(path: Path) -> Config:
-    """Read and check a configuration file.
+    """Read and check a configuration file; the sources with files of their own are not in it, see xms.sources.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is no TOML, or has a wrong key or value; the text names it.
+    """
+    return read_toml(path, Config)
+
+
+def read_toml(path: Path, kind: type[Read]) -> Read:
+    """Read and check a TOML file.
 
     Raises:
         ConfigurationError: it cannot be read, or is no TOML, or has a wrong key or value; the text names it.
     """
     try:
-        return Config.model_validate(tomllib.loads(path.read_text()))
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read", because=error.strerror or "") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML", because=str(error)) from None
     except ValidationError as error:
         keys = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())

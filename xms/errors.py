@@ -7,7 +7,7 @@ it (`needs_person`): the first decides the activity's retries, the second whethe
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from xms.models import DiskProgress, Trouble
 
@@ -44,6 +44,10 @@ class XmsError(Exception):
             do=self.do,
             needs_person=self.needs_person,
         )
+
+    def again(self) -> Self:
+        """The same as a new object: one that is raised in several threads would gather the tracebacks of all."""
+        return type(self)(self.what, because=self.because, means=self.means, do=self.do)
 
     def __str__(self) -> str:
         parts = [self.what, self.because and f"because {self.because}", self.means, self.do and f"do: {self.do}"]

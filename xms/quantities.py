@@ -69,3 +69,8 @@ def short_moment(when: datetime | None, now: datetime) -> str:
 def percent(share: float) -> str:
     """A share from 0 to 1, rounded down, so that 100 % is said only when nothing is missing."""
     return f"{int(share * 100)} %"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things whose plural has an s: 1 disk, 2 disks."""
+    return f"{number} {thing}{'s' * (number != 1)}"

@@ -52,7 +52,17 @@ def escaped(name: str) -> str:
 class Inventory:
     """Everything that is in the tree, made once of the host's machines."""
 
-    def __init__(self, host: Host, tasks: Tasks, switches: FaultSwitches) -> None:
+    def __init__(
+        self,
+        host: Host,
+        tasks: Tasks,
+        switches: FaultSwitches,
+        *,
+        datacenter_name: str = DATACENTER_NAME,
+        host_name: str = HOST_NAME,
+    ) -> None:
+        self._datacenter_name = datacenter_name
+        self._host_name = host_name
         specs = [machine.spec for machine in host.machines]
         stores = dict.fromkeys(datastore_name(disk.datastore_path) for spec in specs for disk in spec.disks)
         nets = dict.fromkeys(nic.network for spec in specs for nic in spec.nics)
@@ -80,13 +90,13 @@ class Inventory:
 
     def _build(self) -> Iterator[Place]:
         yield Place(ROOT, "Datacenters", None, [DATACENTER])
-        yield Place(DATACENTER, DATACENTER_NAME, ROOT, [VM_FOLDER, HOST_FOLDER, DATASTORE_FOLDER, NETWORK_FOLDER])
+        yield Place(DATACENTER, self._datacenter_name, ROOT, [VM_FOLDER, HOST_FOLDER, DATASTORE_FOLDER, NETWORK_FOLDER])
         yield Place(VM_FOLDER, "vm", DATACENTER, [machine.reference for machine in self.machines])
         yield Place(HOST_FOLDER, "host", DATACENTER, [COMPUTE])
         yield Place(DATASTORE_FOLDER, "datastore", DATACENTER, list(self.datastores.values()))
         yield Place(NETWORK_FOLDER, "network", DATACENTER, list(self.networks.values()))
-        yield Place(COMPUTE, HOST_NAME, HOST_FOLDER, [HOST, POOL])
-        yield Place(HOST, HOST_NAME, COMPUTE)
+        yield Place(COMPUTE, self._host_name, HOST_FOLDER, [HOST, POOL])
+        yield Place(HOST, self._host_name, COMPUTE)
         yield Place(POOL, "Resources", COMPUTE)
         for name, reference in self.datastores.items():
             yield Place(reference, name, DATASTORE_FOLDER)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lab.vcenter.authorization import TO_READ_DISKS
 from lab.vcenter.center import Center
 from lab.vcenter.vocabulary import vim, vmodl
 
@@ -46,6 +47,9 @@ def lease(center: Center, body: bytes) -> Lease:
         return _refused(HTTPStatus.BAD_REQUEST, f"the request cannot be understood: {fields}")
     if not center.sessions.accepts(wanted.user, wanted.password):
         return _refused(HTTPStatus.UNAUTHORIZED, "the user name or the password is wrong")
+    withheld = [privilege for privilege in TO_READ_DISKS if privilege in center.switches.withheld_privileges]
+    if withheld:
+        return _refused(HTTPStatus.FORBIDDEN, f"the account lacks {withheld[0]}")
     try:
         return _find(center, wanted)
     except vmodl.fault.ManagedObjectNotFound as fault:

@@ -19,6 +19,7 @@ from lab.esxi.interface import Host
 from lab.vcenter import nfc, soap
 from lab.vcenter.center import Center
 from lab.vcenter.dispatcher import answer
+from lab.vcenter.inventory import HOST_NAME
 from lab.vcenter.sessions import IDLE_LIMIT
 from lab.vcenter.switches import FaultSwitches
 
@@ -179,9 +180,11 @@ class VcenterServer:
         certificate: PEM file with key and certificate, as `lab.vcenter.certificate.make` writes it.
         users: passwords by user name.
         idle_limit: seconds after which a session without calls ends.
+        standalone: be an ESXi host without a vCenter.
+        host_name: the ESXi host's, as the inventory shows it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server's options
         self,
         host: Host,
         *,
@@ -190,10 +193,12 @@ class VcenterServer:
         certificate: Path,
         users: Mapping[str, str],
         idle_limit: float = IDLE_LIMIT,
+        standalone: bool = False,
+        host_name: str = HOST_NAME,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        self._center = Center(host, users, idle_limit=idle_limit)
+        self._center = Center(host, users, idle_limit=idle_limit, standalone=standalone, host_name=host_name)
         self._server = _Server((address, port), context, self._center)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="vcenter")
 
@@ -225,3 +230,12 @@ class VcenterServer:
         self._center.sessions.drop_all()
         with self._center.changed:
             self._center.changed.notify_all()
+
+    def end_session_at_call(self, number: int) -> None:
+        """Have that call from now on find its session ended; 1 is the next."""
+        self._center.sessions.end_at_call(number)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return len(self._center.sessions.described())

@@ -6,14 +6,13 @@ import uuid
 from typing import Final
 
 from lab.vcenter.calls import Call, Handler
-from lab.vcenter.center import service_content
 from lab.vcenter.properties import ObjectReader
 from lab.vcenter.views import ContainerView
 from lab.vcenter.vocabulary import Data, identity, not_found, now, vim
 
 
-def _service_content(_call: Call) -> Data:
-    return service_content()
+def _service_content(call: Call) -> Data:
+    return call.center.service_content()
 
 
 def _current_time(_call: Call) -> Data:

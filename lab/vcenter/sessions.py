@@ -64,6 +64,16 @@ class Sessions:
         self._users = dict(users)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
+        self._calls_until_end: int | None = None
+
+    def knows(self, user: str) -> bool:
+        """Whether there is such a user."""
+        return user in self._users
+
+    def end_at_call(self, number: int) -> None:
+        """Have that call from now on, counted over all sessions, find its session ended; 1 is the next."""
+        with self._lock:
+            self._calls_until_end = number
 
     def accepts(self, user: str, password: str) -> bool:
         """Whether this is a user's password."""
@@ -102,6 +112,9 @@ class Sessions:
             vim.fault.NotAuthenticated: nobody is logged in with this cookie, or not any more.
         """
         session = self.find(key)
+        if session is not None and self._ends_now():
+            self.log_out(session)
+            session = None
         if session is None:
             raise not_authenticated(object_called)
         with self._lock:
@@ -131,6 +144,16 @@ class Sessions:
         """Every session, as the API shows it."""
         with self._lock:
             return [session.described() for session in self._sessions.values()]
+
+    def _ends_now(self) -> bool:
+        with self._lock:
+            if self._calls_until_end is None:
+                return False
+            self._calls_until_end -= 1
+            if self._calls_until_end > 0:
+                return False
+            self._calls_until_end = None
+            return True
 
     def _end(self, session: Session) -> None:
         self._sessions.pop(session.key, None)

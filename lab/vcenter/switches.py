@@ -16,6 +16,7 @@ class FaultSwitches:
         page_size: changed areas in one answer; vSphere gives at most 2,000.
         empty_pages: an answer whose next area begins later than asked says so by a window without areas.
         consolidation_needed: names of VMs whose disks need consolidation, until ConsolidateVMDisks_Task.
+        withheld_privileges: what no account may do: calls that need one of these are answered with NoPermission.
     """
 
     task_delay: float = 0.0
@@ -24,3 +25,4 @@ class FaultSwitches:
     page_size: int = 2000
     empty_pages: bool = False
     consolidation_needed: set[str] = field(default_factory=set)
+    withheld_privileges: set[str] = field(default_factory=set)

@@ -21,7 +21,7 @@ from temporalio.worker import Worker
 
 from lab.programs import find_program
 from tests.cli.place import Place
-from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.names import DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 
@@ -169,6 +169,7 @@ class Background:
                     activities=activities,
                 ),
                 Worker(server.client, task_queue=DATA_QUEUE, activities=activities),
+                Worker(server.client, task_queue=LOOK_QUEUE, activities=[self.place.reach_hosts]),
             ):
                 self._up.set()
                 await self._stop.wait()

@@ -13,7 +13,11 @@ from xms.errors import BadInput, ConfigurationError, SourceRefusedLogin, TargetN
 from xms.models import DiskProgress, Nic
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import (
+    HostsReached,
     ListSources,
+    MissingPrivilege,
+    ReachHosts,
+    SourceHost,
     SourceList,
     SourceQuery,
     SourceReport,
@@ -26,6 +30,16 @@ from xms.orders.source import (
 from xms.orders.target import CheckTarget, TargetChecked
 
 GIB = 1 << 30
+
+POOR = {
+    "hosts": tuple(SourceHost(name=f"esx-0{number}", connection="connected") for number in (1, 2)),
+    "missing_privileges": (
+        MissingPrivilege(
+            privilege="VirtualMachine.State.CreateSnapshot", needed_for="every sync", where=("Frankfurt",)
+        ),
+    ),
+}
+"""What a source is like whose account and network do not suffice."""
 
 
 def as_failure(error: XmsError) -> ApplicationError:
@@ -58,7 +72,15 @@ class Place(World):
                     do="put the right password into its password file",
                 )
             )
-        return SourceReport(source=order.source, product="VMware vCenter Server", version="8.0.3", build="24022515")
+        report = SourceReport(source=order.source, product="VMware vCenter Server", version="8.0.3", build="24022515")
+        return report if order.source == "prod-vcenter" else report.model_copy(update=POOR)
+
+    @activity.defn
+    async def reach_hosts(self, order: ReachHosts) -> HostsReached:
+        refused = {"reachable": False, "because": "port 902: Connection refused"}
+        first, *others = order.hosts
+        hosts = (first.model_copy(update={"reachable": True}), *(host.model_copy(update=refused) for host in others))
+        return HostsReached(worker="mover-1", hosts=hosts)
 
     @activity.defn
     async def list_vms(self, order: SourceQuery) -> VmList:
@@ -111,7 +133,7 @@ class Place(World):
         return await super().stream_disk(order)
 
     def _know(self, source: str) -> None:
-        if source not in {"prod-vcenter", "locked-vcenter"}:
+        if source not in {"prod-vcenter", "locked-vcenter", "poor-vcenter"}:
             raise as_failure(
                 ConfigurationError(f"no source is called '{source}'", because="the worker's sources are: prod-vcenter")
             )

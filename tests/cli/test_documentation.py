@@ -69,6 +69,7 @@ def test_the_keys_of_the_other_commands_are_documented(house: House) -> None:
     answers: dict[str, Callable[[], Any]] = {
         "xms migration submit": lambda: house.submit("db-prod-01", "-o", "json").json,
         "xms source list": lambda: house.xms("source", "list", "-o", "json").json,
+        "xms source show": lambda: house.xms("source", "show", "prod-vcenter", "-o", "json").json,
         "xms source check": lambda: house.xms("source", "check", "prod-vcenter", "-o", "json").json,
         "xms vm list": lambda: house.xms("vm", "list", "--source", "prod-vcenter", "-o", "json").json,
         "xms migration sync": lambda: house.xms("migration", "sync", "warm-prod-vcenter-db-prod-01", "-o", "json").json,

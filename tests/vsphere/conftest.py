@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from xms.config import SourceConfig
 from xms.models import Model
 from xms.orders.source import VmOrder
 from xms.vsphere.session import VsphereSession, connect
+from xms.vsphere.sessions import Sessions
 
 ADDRESS = "127.1"
 """Loopback by a name that no client treats as one."""
@@ -30,6 +33,21 @@ class AVcenter:
     config: SourceConfig
     machines: tuple[MemoryMachine, ...]
     directory: Path
+    _log_ins: list[str] | None = None
+
+    @property
+    def log_ins(self) -> list[str]:
+        """The passwords that it was sent; it has to be asked for them before."""
+        if self._log_ins is None:
+            self._log_ins = sent = []
+            log_in = self.server._center.sessions.log_in
+
+            def noted(user: str, password: str, **more: str) -> object:
+                sent.append(password)
+                return log_in(user, password, **more)
+
+            self.server._center.sessions.log_in = noted  # type: ignore[assignment, method-assign]
+        return self._log_ins
 
     @property
     def web(self) -> MemoryMachine:
@@ -60,8 +78,8 @@ def pulse() -> CountingPulse:
     return CountingPulse()
 
 
-@pytest.fixture
-def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
+@contextmanager
+def a_vcenter(directory: Path, *, names: Sequence[str] = ("vcenter.lab",), **options: Any) -> Iterator[AVcenter]:  # noqa: ANN401 - the server's options
     machines = (
         a_machine("web", disks=2, networks=("VM Network", "Backup")),
         a_machine("db/prod"),
@@ -69,12 +87,17 @@ def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
         a_machine("twin"),
     )
     machines[0].power_on()
-    thumbprint = make(tmp_path / "vcenter.pem", ["vcenter.lab"])
-    password_file = tmp_path / "password"
+    thumbprint = make(directory / "vcenter.pem", names)
+    password_file = directory / "password"
     password_file.write_text("secret\n")
     password_file.chmod(0o600)
     server = VcenterServer(
-        MemoryHost(machines), address="127.0.0.1", port=0, certificate=tmp_path / "vcenter.pem", users={USER: "secret"}
+        MemoryHost(machines),
+        address="127.0.0.1",
+        port=0,
+        certificate=directory / "vcenter.pem",
+        users={USER: "secret"},
+        **options,
     )
     server.start()
     config = SourceConfig(
@@ -85,8 +108,22 @@ def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
         thumbprint=thumbprint,
         timeout_seconds=20,
     )
-    yield AVcenter(server=server, config=config, machines=machines, directory=tmp_path)
-    server.stop()
+    try:
+        yield AVcenter(server=server, config=config, machines=machines, directory=directory)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
+    with a_vcenter(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def sessions() -> Iterator[Sessions]:
+    with closing(Sessions()) as opened:
+        yield opened
 
 
 @pytest.fixture

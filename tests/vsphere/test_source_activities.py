@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TypeVar
 
 import pytest
@@ -12,7 +13,7 @@ from activities.source import SourceActivities
 from lab.esxi.memory import GRAIN
 from tests.vsphere.conftest import AVcenter
 from xms.change_map import ByteRanges
-from xms.config import Config, TargetConfig
+from xms.config import Config, SourceConfig, TargetConfig
 from xms.errors import ConfigurationError, VmNotFound
 from xms.models import Baseline
 from xms.orders.source import (
@@ -30,9 +31,14 @@ Order = TypeVar("Order")
 Answer = TypeVar("Answer")
 
 
+def activities_with(config: SourceConfig) -> SourceActivities:
+    return SourceActivities(Config(sources={"lab": config}, target=TargetConfig(cloud="lab")))
+
+
 @pytest.fixture
-def source(vcenter: AVcenter) -> SourceActivities:
-    return SourceActivities(Config(sources={"lab": vcenter.config}, target=TargetConfig(cloud="lab")))
+def source(vcenter: AVcenter) -> Iterator[SourceActivities]:
+    with closing(activities_with(vcenter.config)) as activities:
+        yield activities
 
 
 def run(activity: Callable[[Order], Answer], order: Order) -> Answer:
@@ -59,8 +65,10 @@ def test_sources_are_listed_without_their_secrets(source: SourceActivities, vcen
             port=vcenter.config.port,
             username=vcenter.config.username,
             trust=f"thumbprint {vcenter.config.thumbprint}",
+            timeout_seconds=20,
         ),
     )
+    assert listed.worker
     assert str(vcenter.config.password_file) not in listed.model_dump_json()
 
 
@@ -68,6 +76,18 @@ def test_a_source_is_checked(source: SourceActivities) -> None:
     report = run(source.check_source, SourceQuery(source="lab"))
     assert (report.product, report.version, report.api) == ("VMware vCenter Server", "8.0.3", "VirtualCenter")
     assert report.build
+    assert report.hosts_tried_by == ""
+
+
+def test_the_activities_of_a_source_share_one_session(source: SourceActivities, vcenter: AVcenter) -> None:
+    sent = vcenter.log_ins
+    for _ in range(3):
+        run(source.list_vms, SourceQuery(source="lab"))
+        run(source.take_snapshot, vcenter.order)
+    assert len(sent) == 1
+    assert vcenter.server.sessions == 1
+    source.close()
+    assert vcenter.server.sessions == 0
 
 
 def test_an_unknown_source_is_answered_with_the_known_ones(source: SourceActivities) -> None:
@@ -134,7 +154,7 @@ def test_the_limits_are_those_of_the_configuration_and_0_streams_is_none(vcenter
     told = []
     for streams in (5, 0):
         config = vcenter.config.model_copy(update={"host_streams": streams, "host_mib_in_flight": 20})
-        activities = SourceActivities(Config(sources={"lab": config}, target=TargetConfig(cloud="lab")))
-        taken = run(activities.take_snapshot, vcenter.order)
+        with closing(activities_with(config)) as activities:
+            taken = run(activities.take_snapshot, vcenter.order)
         told.append((taken.host, taken.host_streams, taken.host_bytes_in_flight))
     assert told == [("esxi-1.lab", 5, 20 << 20), ("esxi-1.lab", None, None)]

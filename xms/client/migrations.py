@@ -217,6 +217,10 @@ class Migrations:
             return Listing(jobs=tuple(map(listed, found)), more=more, silent=silent.trouble())
         return Listing(jobs=await self._ask_all(found), more=more)
 
+    async def active_jobs(self, source: str, limit: int = 100) -> tuple[str, ...]:
+        """The ids of the jobs of a source that have not ended, `limit` at most; no worker is asked."""
+        return tuple(sorted(found.id for found in await self._search({SOURCE.name: source}, active=True, limit=limit)))
+
     async def _ask_all(self, found: Sequence[WorkflowExecution]) -> tuple[Listed, ...]:
         """Every job's own answer; where workers are gone or busy, what Temporal keeps of those that did not answer."""
         gate = asyncio.Semaphore(AT_A_TIME)

@@ -22,12 +22,18 @@ class SourceSummary(Model):
     username: str
     trust: str = Field(description="'thumbprint AA:BB:..', 'CA bundle /path', or 'system CAs'")
     datacenter: str | None = None
+    timeout_seconds: float = Field(default=60.0, description="for one answer")
+    nfc_port: int = Field(default=902, description="port at which its ESXi hosts serve their disks")
+    host_streams: int = Field(default=3, description="streams from one ESXi host at a time; 0: any number")
+    host_mib_in_flight: int = 48
+    problem: str = Field(default="", description="why it cannot be used; then only its name is known")
 
 
 class SourceList(Model):
     """The sources of the worker that answered."""
 
     sources: tuple[SourceSummary, ...] = ()
+    worker: str = Field(default="", description="the worker that answered; each has a configuration of its own")
 
 
 class SourceQuery(Model):
@@ -36,15 +42,53 @@ class SourceQuery(Model):
     source: str
 
 
+class MissingPrivilege(Model):
+    """Something that the source's account is not allowed, and that migrations need."""
+
+    privilege: str = Field(description="as vSphere calls it: 'VirtualMachine.State.CreateSnapshot'")
+    needed_for: str
+    where: tuple[str, ...] = Field(default=(), description="names of the datacenters")
+
+
+class SourceHost(Model):
+    """An ESXi host of the source, which serves the disks of its VMs."""
+
+    name: str
+    connection: str = Field(default="", description="'connected', 'disconnected', 'notResponding', as vCenter has it")
+    reachable: bool | None = Field(default=None, description="from a data worker, at the NFC port; None: not tried")
+    because: str = Field(default="", description="why it is not reachable, or was not tried")
+
+
 class SourceReport(Model):
-    """The connection test's answer."""
+    """The answer to a check: what the source is, and what is missing."""
 
     source: str
     product: str = Field(description="'VMware vCenter Server'")
     version: str
     build: str
     api: str = Field(default="", description="'VirtualCenter' or 'HostAgent'")
-    milliseconds: int = Field(default=0, description="time of log-in and first answer")
+    api_version: str = ""
+    milliseconds: int = Field(default=0, description="time of one answer")
+    time: datetime | None = Field(default=None, description="by the source's clock")
+    clock_ahead_seconds: float = Field(default=0.0, description="of the worker's clock")
+    missing_privileges: tuple[MissingPrivilege, ...] = ()
+    hosts: tuple[SourceHost, ...] = ()
+    hosts_tried_by: str = Field(default="", description="the data worker that tried the hosts; empty: none did")
+    hosts_not_tried: str = Field(default="", description="why none did")
+
+
+class ReachHosts(Model):
+    """Try whether the ESXi hosts of a source can be reached from where the disks are read."""
+
+    source: str
+    hosts: tuple[SourceHost, ...]
+
+
+class HostsReached(Model):
+    """The hosts with what came of it."""
+
+    worker: str
+    hosts: tuple[SourceHost, ...] = ()
 
 
 class VmQuery(Model):

@@ -49,6 +49,9 @@ END_SECONDS: Final = 5.0
 """nbdkit waits for clients that are still connected, and VDDK needs a moment to log out. Nothing is lost by a kill: it
 only reads; but VDDK may keep the snapshot's disks locked for a while then."""
 
+NFC_PORT: Final = 902
+"""Where VDDK looks for the hosts' disks by itself."""
+
 POLL_SECONDS: Final = 0.05
 RETRY_DELAY_SECONDS: Final = 1
 """All tries of a read together stay well below the engine's patience with a source that gives no answer."""
@@ -136,6 +139,7 @@ def _command(
         f"libdir={transport.libdir}",
         f"server={source.host}",
         f"port={source.port}",
+        *([] if source.nfc_port == NFC_PORT else [f"nfchostport={source.nfc_port}"]),
         f"user={source.username}",
         # nbdkit reads the first line, as we do. No copy is made that a crash could leave behind.
         f"password=+{source.password_file.absolute()}",

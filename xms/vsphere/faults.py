@@ -20,10 +20,20 @@ from xms.vsphere.bindings import vim, vmodl
 
 
 def fault_text(fault: BaseException) -> str:
-    """A fault in one line: its class, as vSphere's documentation lists it, and what vCenter said."""
+    """A fault in one line: its class, as vSphere's documentation lists it, what vCenter said, which privilege lacks."""
     kind = type(fault).__name__.rpartition(".")[2]
     said = getattr(fault, "msg", None)
-    return f"{kind}: {said}" if said else kind
+    text = f"{kind}: {said}" if said else kind
+    lacks = missing_privilege(fault)
+    return f"{text}; the account lacks {lacks}" if lacks else text
+
+
+def missing_privilege(fault: BaseException) -> str:
+    """The privilege for want of which vCenter refused a call; empty where that was not the reason."""
+    # NotAuthenticated is a NoPermission too, and is mended by another attempt with a new session.
+    if not isinstance(fault, vim.fault.NoPermission) or isinstance(fault, vim.fault.NotAuthenticated):
+        return ""
+    return str(getattr(fault, "privilegeId", None) or "a privilege that vCenter did not name")
 
 
 def explain_fault(fault: BaseException, *, source: str, what: str) -> XmsError:
@@ -43,14 +53,8 @@ def explain_fault(fault: BaseException, *, source: str, what: str) -> XmsError:
         )
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
         return _explain_missing(fault.obj, what=what, because=because)
-    # NotAuthenticated is a NoPermission too, and is mended by another attempt with a new session.
-    if isinstance(fault, vim.fault.NoPermission) and not isinstance(fault, vim.fault.NotAuthenticated):
-        privilege = getattr(fault, "privilegeId", None) or "a privilege that vCenter did not name"
-        return SourceForbidden(
-            what,
-            because=f"{because}; the account lacks {privilege}",
-            do=f"grant {privilege} to the account of {source}, then retry",
-        )
+    if privilege := missing_privilege(fault):
+        return SourceForbidden(what, because=because, do=f"grant {privilege} to the account of {source}, then retry")
     return SourceFault(what, because=f"{source} answered {because}")
 
 

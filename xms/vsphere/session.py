@@ -1,63 +1,77 @@
-"""A session with a vCenter or ESXi: opened trusted, renewed when it expires, closed at the end.
+"""A session with a vCenter or ESXi, shared by the threads that use it, and replaced when it ends.
 
-Every call of a managed object goes through `_Stub`: there broken connections become our errors, and an expired session
-is opened again. vSphere's faults are left as they are for the modules of this package, which know what they mean; those
-that nobody knows become a SourceFault when they leave the session.
+vSphere's faults are left as they are for the modules of this package, which know what they mean; those that nobody
+knows become a SourceFault when they leave the session.
+
+All threads share one session, its connections, and its one PropertyCollector. vSphere advises one collector a thread
+because a collector keeps filters and the version of the updates that were waited for. We make no filters: each read is
+answered by itself, and the pages of a long one are told apart by their tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
-from collections.abc import Iterator
-from http.client import HTTPException, HTTPSConnection
-from typing import Any
-from xml.parsers.expat import ExpatError
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
-from pyVmomi.SoapAdapter import SoapStubAdapter
+from pyVmomi.SoapAdapter import StubAdapterBase
 
 from xms.config import SourceConfig
-from xms.errors import SourceUnreachable, XmsError
-from xms.vsphere.bindings import support, vim, vmodl
-from xms.vsphere.faults import explain_connection, explained
-from xms.vsphere.trust import ssl_context
+from xms.errors import SourceNotTrusted, SourceRefusedLogin, SourceUnreachable, XmsError
+from xms.vsphere.bindings import vim
+from xms.vsphere.faults import explained
+from xms.vsphere.login import Login
+from xms.vsphere.outage import Outage
 
 logger = logging.getLogger(__name__)
 
-SDK_PATH = "/sdk"
-VERSIONS_LIMIT_BYTES = 1 << 20
-# The oldest API with everything that this package calls (6.5: secure boot); spoken where a server lists none we know.
-OLDEST_VERSION = "vim.version.version11"
+Answer = TypeVar("Answer")
 
 
 class VsphereSession:
-    """One logged-in session. It is not shared between threads: a PropertyCollector belongs to one thread.
+    """What one thread sees of a session.
 
     Attributes:
         name: the source's name.
         config: how it is reached.
-        content: vSphere's service content, read once at the log-in.
+        content: vSphere's service content.
     """
 
-    def __init__(self, name: str, config: SourceConfig, stub: _Stub, content: Any) -> None:  # noqa: ANN401 - pyVmomi's
-        self.name = name
-        self.config = config
+    def __init__(self, shared: SharedSession, content: Any) -> None:  # noqa: ANN401 - pyVmomi's
+        self.name = shared.name
+        self.config = shared.config
         self.content = content
-        self._stub = stub
+        self._shared = shared
+
+    @property
+    def service(self) -> Any:  # noqa: ANN401 - pyVmomi's
+        """The service itself, which tells its time."""
+        return vim.ServiceInstance("ServiceInstance", self._shared.stub)
 
     def virtual_machine(self, moref: str) -> Any:  # noqa: ANN401 - pyVmomi's
         """The VM with this managed object reference; asks vSphere nothing."""
-        return vim.VirtualMachine(moref, self._stub)
+        return vim.VirtualMachine(moref, self._shared.stub)
 
     def snapshot(self, moref: str) -> Any:  # noqa: ANN401 - pyVmomi's
         """The snapshot with this managed object reference; asks vSphere nothing."""
-        return vim.vm.Snapshot(moref, self._stub)
+        return vim.vm.Snapshot(moref, self._shared.stub)
+
+    def whole(self, read: Callable[[], Answer]) -> Answer:
+        """Make a read of several calls within one log-in, and begin it again where that ended on the way.
+
+        Views, half-read results and the like die with their session: to go on with them in the next one would fail, or
+        read something else. So `read` may be called twice; it must not change anything.
+        """
+        return self._shared.whole(read)
 
 
 @contextlib.contextmanager
 def connect(name: str, config: SourceConfig) -> Iterator[VsphereSession]:
-    """Log in to a source, and out at the end.
+    """Log in to a source for one use, and out at the end.
 
     Connecting and each call may take `config.timeout_seconds`.
 
@@ -67,108 +81,213 @@ def connect(name: str, config: SourceConfig) -> Iterator[VsphereSession]:
         SourceRefusedLogin: user name or password is wrong.
         SourceForbidden: the account lacks a privilege, here or in any later call.
         SourceFault: a call was answered with a fault that has no class of its own.
-        ConfigurationError: the password file or the CA bundle cannot be used.
+        ConfigurationError: the password file, the CA bundle or the datacenter cannot be used.
     """
-    stub = _Stub(name, config)
+    shared = SharedSession(name, config)
     try:
-        with explained(name, f"no session with {name} could be opened"):
-            content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
-            stub.log_in()
-        with explained(name, f"a call to {name} failed"):
-            yield VsphereSession(name, config, stub, content)
+        with shared.used() as session:
+            yield session
     finally:
-        stub.log_out()
+        shared.close()
 
 
-class _Stub(SoapStubAdapter):
-    """pyVmomi's transport with a verified TLS context, our errors, and a session that is opened again.
+class SharedSession:
+    """The one session of a source. It begins with its first use, and begins again where it has ended. Thread-safe.
 
-    pyVmomi's own session stub repeats a call after a broken connection too. That would make a second snapshot where the
-    first one's answer was lost, so here only a call that was refused for want of a session is made again.
+    Args:
+        name: the source's name.
+        config: how it is reached.
     """
 
     def __init__(self, name: str, config: SourceConfig) -> None:
-        self._name = name
-        self._config = config
-        self._ready = False
-        self._broken = False
-        context = ssl_context(name, config)
-        try:
-            version = _newest_version(config, context)
-        except (OSError, HTTPException) as error:
-            raise explain_connection(error, source=name, host=config.host, port=config.port) from error
-        base: Any = super()
-        base.__init__(
-            host=config.host,
-            port=config.port,
-            path=SDK_PATH,
-            version=version,
-            sslContext=context,
-            httpConnectionTimeout=config.timeout_seconds,
-        )
+        self.name = name
+        self.config = config
+        self.outage = Outage(name)
+        self.users = 0
+        self.last_used = time.monotonic()
+        self.stub: _Stub | None = None
+        self._lock = threading.Lock()
+        self._login: Login | None = None
+        self._generation = 0
+        self._flight: Future[Login] | None = None
+        self._rejected: tuple[tuple[int, ...], SourceRefusedLogin] | None = None
+        self._content: tuple[int, Any] | None = None
+        self._thread = threading.local()
 
-    def log_in(self) -> None:
-        """Open a session. The password is read each time: it may have been rotated."""
-        manager = vim.ServiceInstance("ServiceInstance", self).RetrieveContent().sessionManager
-        manager.Login(self._config.username, self._config.password().get_secret_value(), None)
-        self._ready = True
-
-    def log_out(self) -> None:
-        """Close the session and the connections. A session that cannot be closed ends by itself after its idle time."""
-        was_ready, self._ready = self._ready, False
+    @contextlib.contextmanager
+    def used(self) -> Iterator[VsphereSession]:
+        """Use the session; log in where nobody did. The same errors as of `connect`."""
+        with self._lock:
+            self.users += 1
         try:
-            # Where a call has just failed for want of a connection, this one would only wait for its timeout again.
-            if was_ready and not self._broken:
-                vim.ServiceInstance("ServiceInstance", self).RetrieveContent().sessionManager.Logout()
-        except (XmsError, vmodl.MethodFault) as error:
-            logger.debug("the session with %s could not be closed: %s", self._name, error)
+            with explained(self.name, f"no session with {self.name} could be opened"):
+                session = VsphereSession(self, self._service_content())
+            with explained(self.name, f"a call to {self.name} failed"):
+                yield session
         finally:
-            connections: Any = self
-            connections.DropConnections()
+            with self._lock:
+                self.users -= 1
+                self.last_used = time.monotonic()
 
-    def InvokeMethod(  # noqa: N802 - pyVmomi's name
-        self,
-        mo: Any,  # noqa: ANN401 - pyVmomi's
-        info: Any,  # noqa: ANN401 - pyVmomi's
-        args: Any,  # noqa: ANN401 - pyVmomi's
-        outerStub: Any = None,  # noqa: ANN401, N803 - pyVmomi's
-    ) -> Any:  # noqa: ANN401 - pyVmomi's
-        """Make one call, with a new session where the old one has ended."""
+    def call(self, thing: Any, method: Any, arguments: Any) -> Any:  # noqa: ANN401 - pyVmomi's
+        """Make one call, and once more in a new session where the old one had ended: then nothing was done yet.
+
+        A call whose connection broke may have happened, so it is never repeated.
+        """
+        pinned: Login | None = getattr(self._thread, "pinned", None)
+        if pinned is not None:
+            return self._call(pinned, thing, method, arguments)
+        login = self._login_after(0)
         try:
-            return self._call(mo, info, args, outerStub)
+            return self._call(login, thing, method, arguments)
         except vim.fault.NotAuthenticated:
-            if not self._ready:
-                raise
-            self._ready = False
-            logger.info("the session with %s has ended; logging in again", self._name)
-            self.log_in()
-            return self._call(mo, info, args, outerStub)
+            return self._call(self._login_after(login.generation), thing, method, arguments)
 
-    def _call(self, *call: Any) -> Any:  # noqa: ANN401 - pyVmomi's
-        config = self._config
-        base: Any = super()
+    def whole(self, read: Callable[[], Answer]) -> Answer:
+        """See `VsphereSession.whole`."""
+        if getattr(self._thread, "pinned", None) is not None:
+            return read()
+        login = self._login_after(0)
         try:
-            return base.InvokeMethod(*call)
-        except (OSError, HTTPException) as error:
-            self._broken = True
-            raise explain_connection(error, source=self._name, host=config.host, port=config.port) from error
-        except ExpatError as error:
-            self._broken = True
-            raise SourceUnreachable(
-                f"{self._name} ({config.host}:{config.port}) does not answer as a vSphere API does",
-                because=f"its answer is not SOAP: {error}",
-                do="check host and port; is a proxy or a load balancer in between?",
-            ) from error
+            self._thread.pinned = login
+            try:
+                return read()
+            except vim.fault.NotAuthenticated:
+                self._thread.pinned = None
+                self._thread.pinned = self._login_after(login.generation)
+                return read()
+        finally:
+            self._thread.pinned = None
+
+    def tend(self, *, keep_alive_seconds: float, idle_seconds: float) -> None:
+        """Keep the session alive that is in use or was lately, and end it when it was not used for long."""
+        now = time.monotonic()
+        with self._lock:
+            login = self._login
+            idle = self.users == 0 and now - self.last_used >= idle_seconds
+            if idle:
+                self._login = None
+        if login is None:
+            return
+        if idle:
+            logger.info("the session with %s is not used any more; logging out", self.name)
+            login.log_out()
+        elif now - login.last_call >= keep_alive_seconds and not self.outage.lasts:
+            self._keep_alive(login)
+
+    def close(self) -> None:
+        """Log out. A session that is used again logs in again."""
+        with self._lock:
+            login, self._login = self._login, None
+        if login is not None:
+            login.log_out()
+
+    # --- the log-in ---------------------------------------------------------------------------------------------------
+
+    def _login_after(self, generation: int) -> Login:
+        """The log-in that is later than that generation: of the threads that need it one makes it, the others wait."""
+        with self._lock:
+            if self._login is not None and self._login.generation > generation:
+                return self._login
+            flight = self._flight
+            mine = flight is None
+            if flight is None:
+                flight = self._flight = Future()
+        return self._log_in(flight) if mine else self._wait_for(flight)
+
+    def _log_in(self, flight: Future[Login]) -> Login:
+        try:
+            login = self._new_login()
+        except BaseException as error:
+            with self._lock:
+                self._flight = None
+            # Without the traceback, which leads to this frame: a circle would keep broken connections open for a while.
+            flight.set_exception(error.again() if isinstance(error, XmsError) else error)
+            raise
+        with self._lock:
+            old, self._login, self._flight = self._login, login, None
+            self.stub = _Stub(self, login.version)
+        if old is not None:
+            logger.info("the session with %s had ended; logged in again", self.name)
+            old.retire()
+        flight.set_result(login)
+        return login
+
+    def _wait_for(self, flight: Future[Login]) -> Login:
+        # Every call of a log-in has its timeout, so that this ends.
+        error = flight.exception()
+        if error is None:
+            return flight.result()
+        raise (error.again() if isinstance(error, XmsError) else error) from error
+
+    def _new_login(self) -> Login:
+        secret = self.config.password_signature()
+        if self._rejected is not None and self._rejected[0] == secret:
+            raise _still_rejected(self.name, self._rejected[1])
+        # Read at each log-in: it may have been rotated.
+        password = self.config.password()
+        self.outage.admit()
+        self._generation += 1
+        try:
+            with explained(self.name, f"no session with {self.name} could be opened"):
+                login = Login(self.name, self.config, password, self.outage, self._generation)
+        except SourceRefusedLogin as refused:
+            self._rejected = (secret, refused)
+            raise
+        except SourceUnreachable as down:
+            # Also where connections can be made and no log-in: a vCenter that starts answers 503 for minutes.
+            self.outage.not_connected(down.because)
+            raise
+        except SourceNotTrusted:
+            self.outage.answered()
+            raise
+        self._rejected = None
+        return login
+
+    # --- the calls ----------------------------------------------------------------------------------------------------
+
+    def _call(self, login: Login, thing: Any, method: Any, arguments: Any) -> Any:  # noqa: ANN401 - pyVmomi's
+        self.outage.admit()
+        return login.call(thing, method, arguments, self.stub)
+
+    def _service_content(self) -> Any:  # noqa: ANN401 - pyVmomi's
+        """Read once a log-in: the source may be another version after a restart."""
+        login = self._login_after(0)
+        known = self._content
+        if known is None or known[0] != login.generation:
+            known = (login.generation, vim.ServiceInstance("ServiceInstance", self.stub).RetrieveContent())
+            self._content = known
+        return known[1]
+
+    def _keep_alive(self, login: Login) -> None:
+        try:
+            login.keep_alive()
+        except vim.fault.NotAuthenticated:
+            logger.info("the session with %s was ended there; its next use logs in again", self.name)
+            with self._lock:
+                if self._login is login:
+                    self._login = None
+            login.retire()
+        except XmsError as error:
+            logger.info("the session with %s could not be kept alive: %s", self.name, error)
 
 
-def _newest_version(config: SourceConfig, context: Any) -> str:  # noqa: ANN401 - an SSLContext, as http.client takes it
-    """The newest API version that both sides speak. pyVmomi's own negotiation has no timeout."""
-    connection = HTTPSConnection(config.host, config.port, timeout=config.timeout_seconds, context=context)
-    try:
-        connection.request("GET", f"{SDK_PATH}/vimServiceVersions.xml")
-        text = connection.getresponse().read(VERSIONS_LIMIT_BYTES).decode(errors="replace")
-    finally:
-        connection.close()
-    spoken = set(re.findall(r"<version>\s*([^<\s]+)\s*</version>", text))
-    ours: list[str] = support.GetServiceVersions("vim25")
-    return next((version for version in ours if support.versionIdMap[version] in spoken), OLDEST_VERSION)
+class _Stub(StubAdapterBase):
+    """What pyVmomi's objects call through, whatever log-in is the present one."""
+
+    def __init__(self, shared: SharedSession, version: str) -> None:
+        base: Any = super()
+        base.__init__(version=version)
+        self._shared = shared
+
+    def InvokeMethod(self, mo: Any, info: Any, args: Any) -> Any:  # noqa: ANN401, N802 - pyVmomi's
+        """Make one call."""
+        return self._shared.call(mo, info, args)
+
+
+def _still_rejected(name: str, refused: SourceRefusedLogin) -> SourceRefusedLogin:
+    return SourceRefusedLogin(
+        f"{name} refused the log-in, and the password is the same",
+        because=f"{refused.because}; it is not sent again, since accounts are locked after some wrong ones",
+        do="correct the user name or the password file; where the account was unlocked instead, `touch` that file",
+    )
