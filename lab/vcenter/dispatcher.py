@@ -56,6 +56,7 @@ def _invoke(call: Call, method: str, cookie: str) -> object:
     try:
         if method != "DestroyPropertyFilter" and call.center.properties(call.target, call.session) is None:
             raise not_found(call.target)
+        call.center.switches.strike(method)
         return handler(call)
     finally:
         call.center.sessions.end_call(call.session)

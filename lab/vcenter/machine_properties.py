@@ -13,13 +13,14 @@ class MachineProperties:
     """Makes the properties of the VMs of one host.
 
     Args:
-        host, pool, parent, datastores, networks: the objects around every VM.
+        host, second_host, pool, parent, datastores, networks: the objects around every VM.
     """
 
     def __init__(
         self,
         *,
         host: Reference,
+        second_host: Reference,
         pool: Reference,
         folder: Reference,
         datastores: dict[str, Reference],
@@ -28,6 +29,7 @@ class MachineProperties:
         switches: FaultSwitches,
     ) -> None:
         self._host = host
+        self._second_host = second_host
         self._pool = pool
         self._folder = folder
         self._datastores = datastores
@@ -74,7 +76,7 @@ class MachineProperties:
 
     def _runtime(self, machine: VirtualMachine) -> Data:
         return vim.vm.RuntimeInfo(
-            host=self._host,
+            host=self._second_host if machine.name in self._switches.moved else self._host,
             connectionState="connected",
             powerState=machine.machine.power_state,
             faultToleranceState="notConfigured",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def pulse() -> CountingPulse:
     return CountingPulse()
 
 
-@pytest.fixture
-def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
+@contextmanager
+def a_vcenter(directory: Path) -> Iterator[AVcenter]:
     machines = (
         a_machine("web", disks=2, networks=("VM Network", "Backup")),
         a_machine("db/prod"),
@@ -69,12 +70,12 @@ def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
         a_machine("twin"),
     )
     machines[0].power_on()
-    thumbprint = make(tmp_path / "vcenter.pem", ["vcenter.lab"])
-    password_file = tmp_path / "password"
+    thumbprint = make(directory / "vcenter.pem", ["vcenter.lab"])
+    password_file = directory / "password"
     password_file.write_text("secret\n")
     password_file.chmod(0o600)
     server = VcenterServer(
-        MemoryHost(machines), address="127.0.0.1", port=0, certificate=tmp_path / "vcenter.pem", users={USER: "secret"}
+        MemoryHost(machines), address="127.0.0.1", port=0, certificate=directory / "vcenter.pem", users={USER: "secret"}
     )
     server.start()
     config = SourceConfig(
@@ -85,8 +86,16 @@ def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
         thumbprint=thumbprint,
         timeout_seconds=20,
     )
-    yield AVcenter(server=server, config=config, machines=machines, directory=tmp_path)
-    server.stop()
+    try:
+        yield AVcenter(server=server, config=config, machines=machines, directory=directory)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def vcenter(tmp_path: Path) -> Iterator[AVcenter]:
+    with a_vcenter(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -276,6 +276,12 @@ class Scripted:
         return self.answer(startOffset)
 
 
+@pytest.fixture
+def the_snapshot_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change_tracking, "_refuse_lost_snapshot", lambda *_: None)
+    monkeypatch.setattr(change_tracking, "TRY_AGAIN_SECONDS", 0.0)
+
+
 def a_page(start: int, length: int, areas: list[tuple[int, int]]) -> object:
     info: Any = vim.VirtualMachine.DiskChangeInfo
     return info(
@@ -336,11 +342,14 @@ def refusing(fault: Exception) -> Callable[[int], object]:
     return refuse
 
 
+@pytest.mark.usefixtures("the_snapshot_is_there")
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
         (vmodl.fault.InvalidArgument(invalidProperty="changeId"), ChangeTrackingReset),
         (vmodl.fault.InvalidArgument(invalidProperty="deviceKey"), ChangeTrackingBroken),
+        (vmodl.fault.InvalidArgument(msg="A specified parameter was not correct: deviceKey"), ChangeTrackingBroken),
+        (vmodl.fault.InvalidArgument(msg="A specified parameter was not correct: changeId"), ChangeTrackingReset),
         (vim.fault.FileFault(file="[ds1] a.vmdk", msg="Error caused by file"), ChangeTrackingBroken),
         (vmodl.fault.NotSupported(), ChangeTrackingBroken),
         (vmodl.fault.SystemError(reason="?"), ChangeTrackingBroken),
@@ -351,3 +360,17 @@ def refusing(fault: Exception) -> Callable[[int], object]:
 def test_faults_are_told_apart(fault: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         ask(Scripted(refusing(fault)), 1000)
+
+
+def test_a_general_error_of_vcenter_is_asked_about_again_before_a_disk_is_copied_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(change_tracking, "TRY_AGAIN_SECONDS", 0.0)
+    errors = [vmodl.fault.SystemError(reason="?")] * 2
+
+    def answer(start: int) -> object:
+        if errors:
+            raise errors.pop()
+        return a_page(start, 1000, [(0, 64)])
+
+    assert ask(Scripted(answer), 1000) == [(0, 64)]
