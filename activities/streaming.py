@@ -105,9 +105,7 @@ class StreamingActivities:
 
         def look() -> str:
             with session.connect(order.vm.source, source) as vsphere:
-                return without_room(
-                    vsphere, order.vm.moref, vm=order.vm.vm, reserve=source.snapshot_reserve_gib << 30
-                )
+                return without_room(vsphere, order.vm.moref, vm=order.vm.vm, reserve=source.snapshot_reserve_gib << 30)
 
         return look
 

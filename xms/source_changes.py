@@ -30,7 +30,9 @@ def _take_in_host(state: JobState, host: str, now: datetime) -> None:
     if not host or host == state.source_host:
         return
     if state.source_host:
-        state.note(now, "moved", f"from host {state.source_host} to {host}: it is read there, within that host's budget")
+        state.note(
+            now, "moved", f"from host {state.source_host} to {host}: it is read there, within that host's budget"
+        )
     state.source_host = host
 
 

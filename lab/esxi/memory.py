@@ -149,7 +149,7 @@ class MemoryMachine:
         """Bytes."""
         return self._disks[disk_key].capacity
 
-    # --- what administrators and accidents do beside the API -----------------------------------------------------------
+    # --- what administrators and accidents do beside the API ----------------------------------------------------------
 
     def lose_host(self) -> None:
         """Lose the host's power: the machine is off, and its change tracking begins anew."""

@@ -74,8 +74,7 @@ class Inventory:
         self._by_id = {identity(machine.reference): machine for machine in self.machines}
         self._places = {identity(place.reference): place for place in self._build()}
         self._machine_properties = MachineProperties(
-            host=HOST,
-            second_host=SECOND_HOST,
+            hosts=(HOST, SECOND_HOST),
             pool=POOL,
             folder=VM_FOLDER,
             datastores=self.datastores,

@@ -53,9 +53,7 @@ class FaultSwitches:
     _failures: dict[tuple[str, bool], _Failure] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fail(
-        self, method: str, make: Callable[[], Exception], *, times: int | None = 1, in_task: bool = False
-    ) -> None:
+    def fail(self, method: str, make: Callable[[], Exception], *, times: int | None = 1, in_task: bool = False) -> None:
         """Have a method fail.
 
         Args:

@@ -31,13 +31,19 @@ Make = Callable[[], Exception]
 class Outcome(Enum):
     """What XMS does about a fault: its name on the page, and what that means."""
 
-    AGAIN = ("tried again", "The call is made again, up to 10 times within about 4 minutes. Then the sync fails for now.")
+    AGAIN = (
+        "tried again",
+        "The call is made again, up to 10 times within about 4 minutes. Then the sync fails for now.",
+    )
     CLEANED_LATER = (
         "cleaned up later",
         "Tried again for an hour, then every 15 minutes, and before the next snapshot. The job goes on meanwhile.",
     )
     LOGGED_IN = ("logs in again", "A new session is opened, and the call is made again in it.")
-    RESEED = ("reseed", "The disk is copied in full by this same sync; the others are not. The reason is in the events.")
+    RESEED = (
+        "reseed",
+        "The disk is copied in full by this same sync; the others are not. The reason is in the events.",
+    )
     WHOLE = ("whole disk", "The first copy reads every byte of the disk, and not only what is allocated.")
     UNQUIESCED = ("not quiesced", "The snapshot is made without frozen file systems; the events say so, and why.")
     NEXT_SYNC = ("next sync", "The sync fails for now. The next one takes a new snapshot.")
@@ -97,7 +103,7 @@ FILE: Final = "[ds1] web/web.vmdk"
 
 
 def a(kind: Any, **fields: Any) -> Make:  # noqa: ANN401 - pyVmomi's
-    return lambda: kind(msg="as the test wants it", **fields)  # type: ignore[no-any-return]
+    return lambda: kind(msg="as the test wants it", **fields)
 
 
 FILE_FAULT = a(vim.fault.FileFault, file=FILE)
@@ -260,9 +266,7 @@ CREATIONS: Final = (
         a(vim.fault.SnapshotIncompatibleDeviceInVm, fault=vmodl.MethodFault()),
         "take out the device that the fault names (a shared bus, a device of the host), then retry",
     ),
-    _refused(
-        a(vim.fault.MemorySnapshotOnIndependentDisk), "change the mode of its independent disks, then retry"
-    ),
+    _refused(a(vim.fault.MemorySnapshotOnIndependentDisk), "change the mode of its independent disks, then retry"),
     _refused(
         a(vim.fault.MultipleSnapshotsNotSupported),
         "remove the snapshot that the VM has: its host keeps only one; then retry",

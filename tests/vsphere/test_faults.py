@@ -13,7 +13,7 @@ from tests.vsphere.conftest import AVcenter, CountingPulse, a_vcenter
 from tests.vsphere.fault_cases import CASES, Case, Outcome
 from xms.errors import XmsError
 from xms.models import Baseline
-from xms.orders.source import DiskPlan, PlanDisk, PowerOff, PoweredOff, SnapshotTaken
+from xms.orders.source import DiskPlan, PlanDisk, PoweredOff, PowerOff, SnapshotTaken
 from xms.planning import plan_disk
 from xms.vsphere import change_tracking, power
 from xms.vsphere.change_tracking import ALLOCATED, ChangeQuery, enable_change_tracking, query_changes

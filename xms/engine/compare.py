@@ -108,9 +108,7 @@ def compare_ranges(  # noqa: PLR0913 - as copy_ranges
 class _Comparing:
     """One attempt at a comparison."""
 
-    def __init__(
-        self, ranges: ByteRanges, guard: Guard, pulse: Pulse, report: DiskProgress, ending: Ending
-    ) -> None:
+    def __init__(self, ranges: ByteRanges, guard: Guard, pulse: Pulse, report: DiskProgress, ending: Ending) -> None:
         self._ranges = ranges
         self._guard = guard
         self._pulse = pulse

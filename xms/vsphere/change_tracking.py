@@ -36,8 +36,8 @@ LOWEST_HARDWARE = 7
 """Virtual hardware (vmx-07) that knows change tracking."""
 
 SMALLEST_AVERAGE_WINDOW = 1 << 20
-"""Bytes that the window of an answer covers, taken on the average of very many. Two thousand areas of the smallest grain
-cover more; an answer of less, again and again, is no way to get through a disk."""
+"""Bytes that an answer's window covers, on the average of very many. Two thousand areas of the smallest grain cover more;
+an answer of less, again and again, is no way to get through a disk."""
 
 WINDOWS_AT_LEAST = 1000
 
@@ -220,7 +220,7 @@ def refuse_other_epoch(query: ChangeQuery, *, since: str) -> None:
         raise _reset(query, f"its change id went back from {since} to {now}")
 
 
-def _page(  # noqa: PLR0913 - the call's own arguments
+def _page(
     session: VsphereSession,
     vm: Any,  # noqa: ANN401 - pyVmomi's
     snapshot: Any,  # noqa: ANN401 - pyVmomi's
@@ -231,9 +231,7 @@ def _page(  # noqa: PLR0913 - the call's own arguments
     pulse: Pulse,
 ) -> Any:  # noqa: ANN401 - pyVmomi's
     def ask() -> Any:  # noqa: ANN401 - pyVmomi's
-        return vm.QueryChangedDiskAreas(
-            snapshot=snapshot, deviceKey=query.disk.key, startOffset=offset, changeId=since
-        )
+        return vm.QueryChangedDiskAreas(snapshot=snapshot, deviceKey=query.disk.key, startOffset=offset, changeId=since)
 
     with explained(session.name, f"{session.name} did not tell what changed on {query.disk.label} of {query.vm.vm}"):
         try:

@@ -1,5 +1,6 @@
-"""Room on the datastores of a VM. A snapshot grows with what the guest writes, and one that fills its datastore stops
-every VM there.
+"""Room on the datastores of a VM.
+
+A snapshot grows with what the guest writes, and one that fills its datastore stops every VM there.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from xms.errors import (
 )
 from xms.vsphere.bindings import vim, vmodl
 
-
 AS_OF_THE_LAST_SYNC: Final = "the replica is as the last committed sync left it"
 
 _REMEDIES: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (

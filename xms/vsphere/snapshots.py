@@ -46,7 +46,10 @@ _REFUSALS: Final[tuple[tuple[Any, str], ...]] = (
         "take out the device that the fault names (a shared bus, a device of the host), then retry",
     ),
     (vim.fault.MemorySnapshotOnIndependentDisk, "change the mode of its independent disks, then retry"),
-    (vim.fault.MultipleSnapshotsNotSupported, "remove the snapshot that the VM has: its host keeps only one; then retry"),
+    (
+        vim.fault.MultipleSnapshotsNotSupported,
+        "remove the snapshot that the VM has: its host keeps only one; then retry",
+    ),
     (
         vim.fault.SnapshotMoveFromNonHomeNotSupported,
         "move the VM's snapshots and disks into its home directory (consolidate, or migrate its storage), then retry",
