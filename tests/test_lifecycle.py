@@ -205,6 +205,7 @@ class Play:
 
         class Syncs:
             left_behind: Trouble | None = None
+            given_up: Trouble | None = None
 
             def __init__(self, _spec: MigrationSpec, state: JobState, _reason: str) -> None:
                 self.state = state

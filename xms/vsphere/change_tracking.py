@@ -36,8 +36,8 @@ LOWEST_HARDWARE = 7
 """Virtual hardware (vmx-07) that knows change tracking."""
 
 SMALLEST_AVERAGE_WINDOW = 1 << 20
-"""Bytes that an answer's window covers, on the average of very many. Two thousand areas of the smallest grain cover more;
-an answer of less, again and again, is no way to get through a disk."""
+"""Bytes that an answer's window covers, on the average of very many. Two thousand areas of the smallest grain cover
+more; an answer of less, again and again, is no way to get through a disk."""
 
 WINDOWS_AT_LEAST = 1000
 
