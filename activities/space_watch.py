@@ -18,6 +18,7 @@ from xms.errors import XmsError
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS: Final = 30.0
+"""And before the first look: there was room when the snapshot was made."""
 
 PATIENCE_SECONDS: Final = 1.0
 """For a look that is under way when the stream ends: what it finds matters no more."""
@@ -31,12 +32,10 @@ class SpaceWatch:
 
     Args:
         look: says which datastore has too little room, empty where all have enough; None: nothing is watched.
-        every: seconds between two looks, and before the first, since there was room when the snapshot was made.
     """
 
-    def __init__(self, look: Callable[[], str] | None, *, every: float = LOOK_EVERY_SECONDS) -> None:
+    def __init__(self, look: Callable[[], str] | None) -> None:
         self._look = look
-        self._every = every
         self._low = ""
         self._over = threading.Event()
         # The log's lines of a look carry the job and the activity, which the context knows.
@@ -62,7 +61,7 @@ class SpaceWatch:
             self._thread.join(PATIENCE_SECONDS)
 
     def _watch(self) -> None:
-        while self._look is not None and not self._low and not self._over.wait(self._every):
+        while self._look is not None and not self._low and not self._over.wait(LOOK_EVERY_SECONDS):
             try:
                 self._low = self._look()
             except XmsError as error:

@@ -70,6 +70,7 @@ def a_vcenter(directory: Path) -> Iterator[AVcenter]:
         a_machine("twin"),
     )
     machines[0].power_on()
+    machines[3].move_storage("ds2")
     thumbprint = make(directory / "vcenter.pem", ["vcenter.lab"])
     password_file = directory / "password"
     password_file.write_text("secret\n")
