@@ -120,7 +120,7 @@ class Commands:
         """The same, without an answer."""
         self.accept_or_note(command)
 
-    @workflow.update(name="resume", description="Follow the cadence again")
+    @workflow.update(name="resume", description="Sync at once, and follow the cadence again")
     def resume(self, command: Resume) -> Receipt:
         """Undo a pause."""
         return self.accept(command)
@@ -130,7 +130,7 @@ class Commands:
         """Refuse it before it enters the history."""
         self.check(command)
 
-    @workflow.signal(name="resume", description="Follow the cadence again; no answer")
+    @workflow.signal(name="resume", description="Sync at once, and follow the cadence again; no answer")
     def resume_signal(self, command: Resume) -> None:
         """The same, without an answer."""
         self.accept_or_note(command)

@@ -18,5 +18,5 @@ def test_every_call_and_every_outcome_is_explained() -> None:
 
 def test_every_fault_of_a_case_is_in_the_table_of_its_call() -> None:
     for call in PURPOSE:
-        told = " ".join(rows(PAGE, f"## {call}"))
-        assert {case.fault for case in CASES if case.call == call} <= set(told.replace("<br>", " ").split("`")), call
+        told = "`".join(rows(PAGE, f"## {call}"))
+        assert {case.fault for case in CASES if case.call == call} <= set(told.split("`")), call

@@ -417,7 +417,7 @@ def has_room(monkeypatch: pytest.MonkeyPatch, look: Callable[[], str]) -> None:
     def session(name: str, _config: SourceConfig) -> Iterator[str]:
         yield name
 
-    monkeypatch.setattr(streaming.session, "connect", session)
+    monkeypatch.setattr("xms.vsphere.session.connect", session)
     monkeypatch.setattr(streaming, "without_room", lambda *_who, **_how: look())
 
 
