@@ -94,7 +94,9 @@ class SourceActivities:
         """Remove what a crash left, and make the job's snapshot; and tell what the source allows on its host."""
         source = self.config.source(order.source)
         with self.session(order.source) as session:
-            taken = snapshots.take_snapshot(session, order, pulse=activity_pulse())
+            taken = snapshots.take_snapshot(
+                session, order, pulse=activity_pulse(), reserve=source.snapshot_reserve_gib << 30
+            )
         if not source.host_streams:
             return taken
         limits = {"host_streams": source.host_streams, "host_bytes_in_flight": source.host_mib_in_flight << 20}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from temporalio import activity
 
 from activities.execution import activity_pulse
 from activities.rate_limit import Ask, FollowedRate
+from activities.space_watch import SpaceWatch
 from xms.change_map import ByteRanges
 from xms.config import Config
 from xms.engine.compare import NOT_COMPARED, Comparison, compare_ranges
@@ -20,6 +22,8 @@ from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import connect
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.transport.vddk import open_export
+from xms.vsphere import session
+from xms.vsphere.datastores import without_room
 
 
 class StreamingActivities:
@@ -38,6 +42,8 @@ class StreamingActivities:
     def stream_disk(self, order: StreamDisk) -> StreamResult:
         """Bring a volume up to a snapshot, compare what is to be compared, and tell what is flushed and what differed.
 
+        The datastores that the snapshot grows on are watched meanwhile, and the stream ends before it fills one.
+
         A snapshot that is lost on the way ends the stream short: what is flushed is the snapshot's content and counts.
         Only where nothing is flushed, or everything has to be verified, is it a failure.
         """
@@ -47,7 +53,8 @@ class StreamingActivities:
         rate = FollowedRate(throttle, self.ask_rate)
         pulse = StreamPulse(resumed_from(fresh, verified=order.verify), order.vm.source, rate)
         try:
-            result, comparison = self._stream(order, ranges, fresh, pulse, throttle)
+            with SpaceWatch(self._look_at_datastores(order)) as space:
+                result, comparison = self._stream(order, ranges, fresh, pulse, throttle, give_up=space.low)
         except SnapshotLost as lost:
             progress = pulse.progress
             remaining = ranges.from_offset(progress.flushed_to)
@@ -83,14 +90,34 @@ class StreamingActivities:
             seconds=result.seconds,
             verified=result.verified,
             cut_short=result.cut_short,
+            given_up=space.low(),
             flushed_bytes=result.flushed_bytes,
             compared=comparison.compared.encode(),
             differing=comparison.differing.encode(),
             differing_bytes=comparison.differing.total,
         )
 
+    def _look_at_datastores(self, order: StreamDisk) -> Callable[[], str] | None:
+        """What the watch does; None for a stream that goes to its end: its source is off, and writes nothing."""
+        source = self.config.source(order.vm.source)
+        if order.give_up_at is None or not source.snapshot_reserve_gib:
+            return None
+
+        def look() -> str:
+            with session.connect(order.vm.source, source) as vsphere:
+                return without_room(vsphere, order.vm.moref, vm=order.vm.vm, reserve=source.snapshot_reserve_gib << 30)
+
+        return look
+
     def _stream(
-        self, order: StreamDisk, ranges: ByteRanges, fresh: DiskProgress, pulse: StreamPulse, throttle: Throttle
+        self,
+        order: StreamDisk,
+        ranges: ByteRanges,
+        fresh: DiskProgress,
+        pulse: StreamPulse,
+        throttle: Throttle,
+        *,
+        give_up: Callable[[], str],
     ) -> tuple[CopyResult, Comparison]:
         worker = self.config.worker
         earlier = pulse.progress
@@ -124,6 +151,7 @@ class StreamingActivities:
                 "give_up_at": order.give_up_at,
                 "bytes_in_flight": order.bytes_in_flight,
                 "throttle": throttle,
+                "give_up": give_up,
             }
             copied = copy_ranges(
                 ranges=ranges,

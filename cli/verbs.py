@@ -48,7 +48,7 @@ def pause(job: JobArgument = None, job_option: JobOption = None, output: OutputO
 
 @app.command()
 def resume(job: JobArgument = None, job_option: JobOption = None, output: OutputOption = "table") -> None:
-    """Follow the cadence again."""
+    """Sync at once, and follow the cadence again."""
     from cli.parsing import one_job
     from cli.session import who
     from xms.models import Resume

@@ -205,6 +205,7 @@ class Play:
 
         class Syncs:
             left_behind: Trouble | None = None
+            given_up: Trouble | None = None
 
             def __init__(self, _spec: MigrationSpec, state: JobState, _reason: str) -> None:
                 self.state = state
@@ -409,3 +410,30 @@ def test_the_final_delta_is_not_held_back_by_the_rate_limit() -> None:
     state.source_is_off = True
     assert state.rate_of_a_stream(streams=1) is None
     assert state.rate_of_a_stream() is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "paused", "syncs"),
+    [
+        (Phase.READY, True, True),
+        (Phase.FULL_SYNC, True, True),
+        (Phase.READY, False, False),
+        (Phase.SYNCING, True, False),
+        (Phase.FAILED, True, False),
+        (Phase.INITIALIZING, True, False),
+    ],
+)
+def test_a_resume_of_a_paused_job_syncs_at_once_where_a_sync_may_begin(
+    phase: Phase, *, paused: bool, syncs: bool
+) -> None:
+    state = JobState(job_id="warm-lab-db", since=START, phase=phase, paused=paused)
+    receipt = accept(state, Resume(who="ann"), START, catches_up=True)
+    assert not state.paused
+    assert (state.sync_asked_by == "ann") == syncs
+    assert ("a sync starts now" in receipt.text) == syncs
+
+
+def test_a_resume_as_it_was_recorded_formerly_only_follows_the_cadence() -> None:
+    state = JobState(job_id="warm-lab-db", since=START, phase=Phase.READY, paused=True)
+    assert accept(state, Resume(), START).text == "resumed: syncs follow the cadence again"
+    assert state.sync_asked_by is None

@@ -5,6 +5,8 @@ One handler serves both. A refused update costs no history; a refused signal bec
 
 from __future__ import annotations
 
+from typing import Final
+
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
@@ -31,6 +33,10 @@ with workflow.unsafe.imports_passed_through():
     from xms.orders.copy import StreamRate
 
 
+RESUME_CATCHES_UP: Final = "resume-catches-up"
+"""Marks, in the histories of jobs, the runs in which a resume is followed by a sync at once."""
+
+
 class Commands:
     """The messages of a warm migration; what they change is the state, what acts on it is the workflow's loop."""
 
@@ -47,7 +53,7 @@ class Commands:
     def accept(self, command: Command) -> Receipt:
         """Record a command and answer."""
         try:
-            receipt = accept(self.state, command, workflow.now())
+            receipt = self._record(command)
         except Refused as refused:
             raise _failure(refused) from None
         self.show()
@@ -56,10 +62,14 @@ class Commands:
     def accept_or_note(self, command: Command) -> None:
         """Record a command that came as a signal, or why it was refused: its sender hears nothing."""
         try:
-            accept(self.state, command, workflow.now())
+            self._record(command)
         except Refused as refused:
             self.state.note(workflow.now(), "refused", str(refused), command.who)
         self.show()
+
+    def _record(self, command: Command) -> Receipt:
+        catches_up = isinstance(command, Resume) and workflow.patched(RESUME_CATCHES_UP)
+        return accept(self.state, command, workflow.now(), catches_up=catches_up)
 
     def show(self) -> None:
         """Bring the search attributes and the current details up to the state."""
@@ -110,7 +120,7 @@ class Commands:
         """The same, without an answer."""
         self.accept_or_note(command)
 
-    @workflow.update(name="resume", description="Follow the cadence again")
+    @workflow.update(name="resume", description="Sync at once, and follow the cadence again")
     def resume(self, command: Resume) -> Receipt:
         """Undo a pause."""
         return self.accept(command)
@@ -120,7 +130,7 @@ class Commands:
         """Refuse it before it enters the history."""
         self.check(command)
 
-    @workflow.signal(name="resume", description="Follow the cadence again; no answer")
+    @workflow.signal(name="resume", description="Sync at once, and follow the cadence again; no answer")
     def resume_signal(self, command: Resume) -> None:
         """The same, without an answer."""
         self.accept_or_note(command)

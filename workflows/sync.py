@@ -1,19 +1,19 @@
 """One sync: snapshot -> change maps -> streams -> commit the baselines -> remove the snapshot.
 
-Full, incremental, the rest of a full one, and the final delta all go this way; only what the planner finds differs. A
-disk's baseline is committed when its stream has said that everything is flushed, or what is not. A stream that failed
-commits nothing. What a stream compared and found to differ counts as not copied yet.
+Full, incremental, the rest of a full one, and the final delta all go this way; only what the planner finds differs. The
+snapshot is taken in `workflows.source_snapshot`, and what a stream's outcome means for its disk stands in
+`workflows.commits`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
@@ -25,22 +25,22 @@ with workflow.unsafe.imports_passed_through():
         STREAM,
         Policy,
         explain,
-        failure_type,
-        last_progress,
         refusal,
         to_the_end,
     )
+    from workflows.commits import Commits, Planned
     from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
     from workflows.preparation import make_volume
-    from xms import quantities
+    from workflows.source_snapshot import take_tracked_snapshot
+    from xms import quantities, verification
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
-    from xms.errors import ChangeTrackingUnavailable, NoProgress, VerificationFailed, VmUnsupported
+    from xms.errors import DatastoreFull, NoProgress
     from xms.host_budget import SlotAnswer, limits_of
     from xms.job import JobState
-    from xms.models import Baseline, MigrationSpec, SyncRecord, Trouble
+    from xms.models import MigrationSpec, SyncRecord, Trouble
     from xms.orders.copy import StreamDisk, StreamResult
-    from xms.orders.source import DiskPlan, PlanDisk, SnapshotDisk, SnapshotTaken
+    from xms.orders.source import PlanDisk, SnapshotDisk, SnapshotTaken
     from xms.orders.target import ExtendVolume, VolumesOrder
 
 
@@ -60,27 +60,24 @@ async def remove_leftovers(spec: MigrationSpec, state: JobState, policy: Policy)
     state.clean_up_at = None
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A disk's change map, beside the disk as the snapshot froze it."""
-
-    frozen: SnapshotDisk
-    plan: DiskPlan
-
-
 class Sync:
     """Runs one sync of a job and records in the job's state what came of it."""
 
     comparing: Comparing
     """of the run"""
 
+    commits: Commits
+    """of the run"""
+
     def __init__(self, spec: MigrationSpec, state: JobState, reason: str) -> None:
         self.spec = spec
         self.state = state
         self.reason = reason
-        self.vm = state.vm_order(spec)
         self.left_behind: Trouble | None = None
         """Why a snapshot or an attachment of this sync is still there."""
+
+        self.given_up: Trouble | None = None
+        """Why the source needs a rest before the next sync, where something is left for that."""
 
     async def run(self, *, final: bool = False) -> None:
         """Bring every volume up to a new snapshot.
@@ -105,44 +102,15 @@ class Sync:
     async def _run(self, *, final: bool) -> None:
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         self.comparing = Comparing(self.spec, self.state, final=final)
+        self.commits = Commits(self.state, self.comparing)
         try:
-            await self._copy(await self._take_snapshot(), final=final)
+            snapshot = await take_tracked_snapshot(self.spec, self.state, self.reason)
+            await self._copy(snapshot, final=final)
         except (Exception, asyncio.CancelledError):
             # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
             await to_the_end(self._clean_up())
             raise
         await to_the_end(self._clean_up())
-
-    async def _take_snapshot(self) -> SnapshotTaken:
-        """The sync's snapshot, in which every disk has a change id: without one no baseline could be committed."""
-        snapshot = await self._snapshot()
-        untracked = [disk.label for disk in snapshot.disks if disk.change_id is None]
-        if untracked:
-            self._note("change tracking", f"is off for {', '.join(untracked)}; it is turned on again")
-            self.state.doing = "turning change tracking on"
-            await workflow.execute_activity_method(SourceActivities.enable_change_tracking, self.vm, **CONTROL)
-            snapshot = await self._snapshot()
-            untracked = [disk.label for disk in snapshot.disks if disk.change_id is None]
-        if untracked:
-            raise refusal(
-                ChangeTrackingUnavailable,
-                f"change tracking of {self.vm.vm} does not take effect",
-                because=f"its snapshots give no change id for {', '.join(untracked)}",
-                means="nothing was copied; the replica is as of the last committed sync",
-                do="turn change tracking off and on again with the VM powered off, then retry",
-            )
-        return snapshot
-
-    async def _snapshot(self) -> SnapshotTaken:
-        self.state.doing = "taking a snapshot"
-        snapshot = await workflow.execute_activity_method(
-            SourceActivities.take_snapshot, self.vm, summary=f"{self.vm.vm}: snapshot for {self.reason}", **CONTROL
-        )
-        if self.state.sync is not None:
-            self.state.sync = self.state.sync.model_copy(update={"snapshot_at": snapshot.taken_at})
-        if not snapshot.disks:
-            raise refusal(VmUnsupported, f"{self.vm.vm} has no disks", because="there is nothing to replicate")
-        return snapshot
 
     async def _copy(self, snapshot: SnapshotTaken, *, final: bool) -> None:
         state = self.state
@@ -169,36 +137,63 @@ class Sync:
         streamed = await asyncio.gather(
             *(self._stream(item, snapshot, slots, streams, final=final) for item in planned), return_exceptions=True
         )
-        outcomes = [self._believed(item, outcome) for item, outcome in zip(planned, streamed, strict=True)]
+        outcomes = [self.commits.believed(item, outcome) for item, outcome in zip(planned, streamed, strict=True)]
         for item, outcome in zip(planned, outcomes, strict=True):
             if isinstance(outcome, StreamResult):
-                self._commit(item, outcome)
+                self.commits.commit(item, outcome)
             elif isinstance(outcome, ActivityError) and not final:
-                self._commit_what_is_flushed(item, outcome)
+                self.commits.what_is_flushed(item, outcome)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]
+        self._take_in_surrender(outcomes)
         if not state.seeded and not any(
             isinstance(outcome, StreamResult) and (outcome.bytes_read or outcome.compared) for outcome in outcomes
         ):
             raise refusal(
                 NoProgress,
-                f"the sync of {self.vm.vm} copied nothing",
-                because=f"its snapshot reached the age of {self.spec.max_snapshot_age_seconds} s before that, "
-                f"and {quantities.size(lacking)} are missing",
-                do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
+                f"the sync of {self.name} copied nothing",
+                because=f"{self._why_so_early} before that, and {quantities.size(lacking)} are missing",
+                do=self.given_up.do
+                if self.given_up
+                else "see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
             )
         self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds())
         self.comparing.end(workflow.now())
         if state.seeded and self.comparing.stands_still:
             raise refusal(
                 NoProgress,
-                f"the verification of {self.vm.vm} did not get on",
+                f"the verification of {self.name} did not get on",
                 because="this sync compared nothing more before its snapshot reached the age of "
                 f"{self.spec.max_snapshot_age_seconds} s",
                 means="the sync itself is committed, and the verification goes on later",
                 do="see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
             )
+
+    @property
+    def name(self) -> str:
+        """The VM's, as it is called now."""
+        return self.state.vm_name or self.spec.vm
+
+    @property
+    def _why_so_early(self) -> str:
+        if self.given_up:
+            return self.given_up.because
+        return f"its snapshot reached the age of {self.spec.max_snapshot_age_seconds} s"
+
+    def _take_in_surrender(self, outcomes: Sequence[StreamResult | BaseException]) -> None:
+        """A stream that ended to save the source's datastore: what is left is not gone on with at once."""
+        reasons = {outcome.given_up for outcome in outcomes if isinstance(outcome, StreamResult) and outcome.given_up}
+        unfinished = not self.state.seeded or verification.runs(self.state)
+        if not reasons or not unfinished:
+            return
+        self.given_up = DatastoreFull(
+            f"the sync of {self.name} was given up",
+            because="; ".join(sorted(reasons)),
+            means="what was flushed counts, and the rest is copied by the next sync; the snapshot is removed",
+            do="free space on the datastore before the next sync",
+        ).trouble()
+        self._note("given up", f"{self.given_up.because}; the next sync goes on after a rest")
 
     async def _match_volumes(self, snapshot: SnapshotTaken) -> None:
         """One volume a disk of the snapshot, large enough; a disk that is gone leaves the job, its volume stays."""
@@ -233,7 +228,7 @@ class Sync:
     async def _plan(self, frozen: SnapshotDisk, snapshot: SnapshotTaken) -> Planned:
         disk = self.state.disk(frozen.key)
         order = PlanDisk(
-            vm=self.vm,
+            vm=self.state.vm_order(self.spec),
             snapshot=snapshot.moref,
             disk=frozen,
             baseline=disk.baseline,
@@ -274,7 +269,7 @@ class Sync:
         disk = self.state.disk(item.frozen.key)
         give_up_at = snapshot.taken_at + timedelta(seconds=self.spec.max_snapshot_age_seconds)
         order = StreamDisk(
-            vm=self.vm,
+            vm=self.state.vm_order(self.spec),
             snapshot=snapshot.moref,
             disk=item.frozen,
             volume_id=disk.volume_id or "",
@@ -312,88 +307,6 @@ class Sync:
             self.state.sync = self.state.sync.model_copy(update={"done": self.state.sync.done + result.bytes_read})
         return result
 
-    def _commit_what_is_flushed(self, item: Planned, failure: ActivityError) -> None:
-        """A stream that failed for good has flushed the snapshot's content up to its last checkpoint: that is kept."""
-        progress = last_progress(failure)
-        if progress is None or progress.disk_key != item.frozen.key or is_cancelled_exception(failure):
-            return
-        if failure_type(failure) == VerificationFailed.__name__:
-            # What a volume does not give back is not there, whatever was flushed.
-            return
-        ranges = ByteRanges.decode(item.plan.ranges)
-        remaining = ranges.from_offset(progress.flushed_to)
-        done = ranges.total - remaining.total
-        if done <= 0:
-            self._count_as_unseeded(item, ByteRanges.decode(progress.differing))
-            return
-        result = StreamResult(
-            disk_key=item.frozen.key,
-            bytes_read=done,
-            bytes_written=done,
-            remaining=remaining.encode(self.state.unseeded_limit),
-            remaining_bytes=remaining.total,
-            cut_short="the stream failed; what it had flushed is kept",
-            differing=progress.differing,
-        )
-        self._commit(item, result)
-
-    def _commit(self, item: Planned, result: StreamResult) -> None:
-        """Advance one disk's baseline: everything that `result` does not name as remaining is flushed.
-
-        What differed from the snapshot although it should have been copied is not there either.
-        """
-        remaining = ByteRanges.decode(result.remaining)
-        differing = ByteRanges.decode(result.differing)
-        unseeded = remaining | differing
-        baseline = Baseline(
-            change_id=item.frozen.change_id,
-            unseeded=unseeded.encode(self.state.unseeded_limit),
-            unseeded_bytes=unseeded.total,
-        )
-        self._take_in(item, ByteRanges.decode(result.compared), differing)
-        disk = self.state.disk(item.frozen.key)
-        counted = "bytes_full" if item.plan.full else "bytes_incremental"
-        changes = {
-            "baseline": baseline,
-            "capacity": item.frozen.capacity,
-            counted: getattr(disk, counted) + result.bytes_read,
-        }
-        self.state.replace_disk(disk.model_copy(update=changes))
-        self.state.bytes_full += result.bytes_read if item.plan.full else 0
-        self.state.bytes_incremental += 0 if item.plan.full else result.bytes_read
-        if result.cut_short:
-            self._note(
-                "cut short", f"{item.frozen.label}: {result.cut_short}; {quantities.size(remaining.total)} go on later"
-            )
-
-    def _believed(self, item: Planned, outcome: StreamResult | BaseException) -> StreamResult | BaseException:
-        """The outcome, or an error in its place: what was flushed and what is left must be what was planned."""
-        if not isinstance(outcome, StreamResult) or outcome.flushed_bytes is None:
-            return outcome
-        flushed, left = outcome.flushed_bytes, outcome.remaining_bytes
-        if flushed + left == item.plan.bytes:
-            return outcome
-        return refusal(
-            VerificationFailed,
-            f"the sync of {item.frozen.label} is not complete",
-            because=f"{item.plan.bytes} bytes were planned, but the volume's account has {flushed} bytes flushed "
-            f"and {left} are said to be left",
-            means="nothing of it is committed; the replica of this disk is as of the last committed sync",
-            do="nothing, unless it comes again: then look at the log of the worker that copied it",
-        )
-
-    def _count_as_unseeded(self, item: Planned, differing: ByteRanges) -> None:
-        """What a stream found to differ before it failed is copied again, though nothing else of it counts."""
-        self._take_in(item, ByteRanges(), differing)
-        disk = self.state.disk(item.frozen.key)
-        unseeded = ByteRanges.decode(disk.baseline.unseeded) | differing
-        if differing and disk.baseline.change_id is not None:
-            changes = {"unseeded": unseeded.encode(self.state.unseeded_limit), "unseeded_bytes": unseeded.total}
-            self.state.replace_disk(disk.model_copy(update={"baseline": disk.baseline.model_copy(update=changes)}))
-
-    def _take_in(self, item: Planned, compared: ByteRanges, differing: ByteRanges) -> None:
-        self.comparing.take_in(item.frozen.key, item.frozen.capacity, compared, differing, workflow.now())
-
     def _complete(self, snapshot: SnapshotTaken, planned: list[Planned], *, seconds: float) -> None:
         state = self.state
         if not state.seeded:
@@ -404,7 +317,9 @@ class Sync:
         state.last_rate = copied / seconds if seconds > 0 else 0.0
         full = any(item.plan.full for item in planned)
         state.sync_count += 0 if full else 1
-        self._note("sync committed", f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s")
+        frozen = ("quiesced" if snapshot.quiesced else "not quiesced") if snapshot.consistency else ""
+        text = f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s"
+        self._note("sync committed", f"{text}, {frozen}" if frozen else text)
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""
@@ -415,7 +330,7 @@ class Sync:
                 state.doing = "removing the snapshot"
                 await remove_leftovers(self.spec, state, CLEAN_UP)
         except ActivityError as error:
-            self.left_behind = explain(error, f"the snapshot of {self.vm.vm} could not be removed")
+            self.left_behind = explain(error, f"the snapshot of {self.name} could not be removed")
             self._note("clean-up failed", f"{self.left_behind.what}: {self.left_behind.because}; it is tried again")
             state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
         state.sync = None

@@ -125,12 +125,15 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
                 raise asyncio.CancelledError from error
             self.sync_failed(explain(error, f"the sync of {self.spec.vm} failed"))
             return
-        state.trouble = sync.left_behind or differences.trouble(state)
+        state.trouble = sync.left_behind or sync.given_up or differences.trouble(state)
         state.failures, state.not_before, state.verify_at = 0, None, None
+        if sync.given_up:
+            state.verify_at = workflow.now() + full_sync_pause(differences.SYNCS_BEFORE_A_REST)
         if state.seeded or state.phase is Phase.SYNCING:
             self.enter(Phase.READY)
-        if not state.seeded and not differences.goes_on_at_once(state):
-            # Storage that spoils what is written to it is not written to all the time.
+        if not state.seeded and (sync.given_up or not differences.goes_on_at_once(state)):
+            # Storage that spoils what is written to it is not written to all the time, and a datastore that was about
+            # to fill is given a rest from snapshots.
             state.not_before = workflow.now() + self.rest()
         elif not state.seeded and state.sync_asked_by is None and not state.paused:
             # It was cut short with a rest, or found to differ: the next snapshot goes on with it at once.

@@ -64,6 +64,9 @@ class SourceConfig(Section):
     host_mib_in_flight: int = Field(
         default=48, ge=1, description="MiB that all of them together may have asked for and not been answered"
     )
+    snapshot_reserve_gib: int = Field(
+        default=10, ge=0, description="GiB that stay free on each datastore of a VM while it has a snapshot; 0: any"
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_trust(self) -> SourceConfig:

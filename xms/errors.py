@@ -164,6 +164,14 @@ class SnapshotFailed(XmsError):
     """A snapshot could not be made or removed."""
 
 
+class SnapshotRefused(NeedsPerson):
+    """vSphere makes no snapshot of this VM as it is; somebody has to change something about it."""
+
+
+class DatastoreFull(XmsError):
+    """A datastore of the source has too little room for a snapshot to grow; somebody's clean-up lets the job go on."""
+
+
 class SnapshotLost(XmsError):
     """The snapshot that a sync reads from is gone; the next sync takes a new one."""
 

@@ -69,6 +69,15 @@ class JobState(BaseModel):
     former_volumes: tuple[str, ...] = ()
     """Volumes of disks that were taken out of the VM; kept, and deleted only with the others."""
 
+    source_host: str = ""
+    """The ESXi host that the VM was on at its last snapshot."""
+
+    source_power: str = ""
+    """The VM's power state at its last snapshot."""
+
+    consistency: str = ""
+    """How the last snapshot froze the disks, and why not otherwise."""
+
     last_sync_at: datetime | None = None
     replica_of: datetime | None = None
     bytes_full: int = 0

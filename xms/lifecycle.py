@@ -231,14 +231,23 @@ def _after_failure(state: JobState) -> str:
     return f"mend the cause, then: xms migration retry {state.job_id}" if state.phase is Phase.FAILED else ""
 
 
-def accept(state: JobState, command: Command, now: datetime) -> Receipt:
+def accept(state: JobState, command: Command, now: datetime, *, catches_up: bool = False) -> Receipt:
     """Record a command; the workflow's loop acts on it.
+
+    Args:
+        state: the job.
+        command: what somebody orders.
+        now: the time.
+        catches_up: a job that was paused syncs as soon as it is resumed. False replays what resumes did formerly.
 
     Raises:
         Refused: as `refuse_unless_allowed` says.
     """
     refuse_unless_allowed(state, command)
+    was_paused = state.paused
     text = _record(state, command, now)
+    if isinstance(command, Resume) and catches_up:
+        text = _catch_up(state, command, was_paused=was_paused) or text
     state.note(now, "command", text, command.who)
     return Receipt(text=text)
 
@@ -274,6 +283,18 @@ def _record(state: JobState, command: Command, now: datetime) -> str:
             return f"the job ends, its snapshots are removed, {volumes}"
         case _:
             raise BadInput(f"{type(command).__name__} is no command of a job")
+
+
+def _catch_up(state: JobState, command: Resume, *, was_paused: bool) -> str:
+    """Have a job sync that was paused: its delta has grown, and its change tracking may have been turned off meanwhile.
+
+    The sync itself looks at change tracking and turns it on again where it was lost.
+    """
+    if not was_paused or state.phase not in {Phase.READY, Phase.FULL_SYNC} or state.cutover_asked is not None:
+        return ""
+    if state.sync_asked_by is None:
+        state.sync_asked_by = command.who
+    return "resumed: a sync starts now, and checks change tracking; syncs follow the cadence again"
 
 
 def _set(state: JobState, command: SetCadence | SetRateLimit) -> str:

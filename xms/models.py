@@ -106,7 +106,7 @@ class Pause(Command):
 
 
 class Resume(Command):
-    """Go on with the cadence."""
+    """Sync at once, and go on with the cadence."""
 
 
 class SetCadence(Command):

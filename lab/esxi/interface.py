@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-PowerState = Literal["poweredOn", "poweredOff"]
+PowerState = Literal["poweredOn", "poweredOff", "suspended"]
 
 
 class UnknownChangeIdError(Exception):

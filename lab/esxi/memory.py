@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -93,14 +93,21 @@ class MemoryMachine:
         return self.guest_answers and self.power_state == "poweredOn"
 
     def power_on(self) -> None:
-        """Start it."""
-        self._need("poweredOff")
+        """Start it, or resume it."""
+        if self.power_state == "poweredOn":
+            raise PowerStateError
         self.power_state = "poweredOn"
 
     def power_off(self) -> None:
         """Pull the plug."""
-        self._need("poweredOn")
+        if self.power_state == "poweredOff":
+            raise PowerStateError
         self.power_state = "poweredOff"
+
+    def suspend(self) -> None:
+        """Stop it with its memory kept."""
+        self._need("poweredOn")
+        self.power_state = "suspended"
 
     def shutdown_guest(self) -> None:
         """Ask the guest to shut down."""
@@ -141,6 +148,36 @@ class MemoryMachine:
     def capacity(self, disk_key: int) -> int:
         """Bytes."""
         return self._disks[disk_key].capacity
+
+    # --- what administrators and accidents do beside the API ----------------------------------------------------------
+
+    def lose_host(self) -> None:
+        """Lose the host's power: the machine is off, and its change tracking begins anew."""
+        self.power_state = "poweredOff"
+        self.reset_change_tracking()
+
+    def move_storage(self, datastore: str) -> None:
+        """Move the disks of a machine that is off to another datastore; that begins another epoch."""
+        self._need("poweredOff")
+        disks = tuple(
+            replace(disk, datastore_path=f"[{datastore}] {disk.datastore_path.partition('] ')[2]}")
+            for disk in self.spec.disks
+        )
+        self.spec = replace(self.spec, disks=disks)
+        self.reset_change_tracking()
+
+    def rename(self, name: str) -> None:
+        """Give it another name; its files keep theirs."""
+        self.spec = replace(self.spec, name=name)
+
+    def add_disk(self, disk: DiskSpec, capacity: int) -> None:
+        """Put a disk in; where its key was another disk's, it takes that one's place."""
+        self._disks[disk.key] = Tracked(capacity)
+        self.spec = replace(self.spec, disks=(*(one for one in self.spec.disks if one.key != disk.key), disk))
+
+    def remove_disk(self, disk_key: int) -> None:
+        """Take a disk out; snapshots that have it keep it."""
+        self.spec = replace(self.spec, disks=tuple(disk for disk in self.spec.disks if disk.key != disk_key))
 
     def grow(self, disk_key: int, capacity: int) -> None:
         """Make a disk longer, as an administrator may at any time."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lab.esxi.interface import PowerStateError, UnknownChangeIdError
 from lab.vcenter.inventory import Inventory
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
-from lab.vcenter.switches import FaultSwitches
+from lab.vcenter.switches import FaultSwitches, Page
 from lab.vcenter.vocabulary import Data, Reference, identity, invalid_argument, vim
 
 EVERYTHING = "*"
@@ -34,7 +34,8 @@ def query_changed_disk_areas(
     record = _record_of(inventory, machine, snapshot)
     with machine.holding(record):
         areas, capacity = _areas(switches, machine, record, device_key, start_offset, change_id)
-    return _page(areas, start_offset, capacity, switches)
+    page = _page(areas, start_offset, capacity, switches)
+    return _described(page if switches.change_page is None else switches.change_page(start_offset, page))
 
 
 def _areas(
@@ -46,7 +47,8 @@ def _areas(
     change_id: str,
 ) -> tuple[Sequence[tuple[int, int]], int]:
     """All areas, and the capacity of the disk as it was."""
-    disk = machine.disk(device_key)
+    disks = record.disks if record else machine.machine.spec.disks
+    disk = next((disk for disk in disks if disk.key == device_key), None)
     if disk is None:
         raise invalid_argument("deviceKey")
     sequence = record.sequence if record else None
@@ -77,7 +79,7 @@ def _record_of(inventory: Inventory, machine: VirtualMachine, snapshot: Referenc
     return record
 
 
-def _page(areas: Sequence[tuple[int, int]], start: int, capacity: int, switches: FaultSwitches) -> Data:
+def _page(areas: Sequence[tuple[int, int]], start: int, capacity: int, switches: FaultSwitches) -> Page:
     """The window from `start`: it covers what its areas tell, and reaches the capacity with the last of them."""
     kept = [
         (max(begin, start), begin + length) for begin, length in areas if begin + length > start and begin < capacity
@@ -89,13 +91,16 @@ def _page(areas: Sequence[tuple[int, int]], start: int, capacity: int, switches:
         kept = kept[: switches.page_size]
     else:
         end = capacity
+    return start, end - start, [(begin, min(finish, capacity) - begin) for begin, finish in kept]
+
+
+def _described(page: Page) -> Data:
+    start, length, areas = page
     info = vim.VirtualMachine.DiskChangeInfo
     return info(
         startOffset=start,
-        length=end - start,
-        changedArea=[
-            info.DiskChangeExtent(start=begin, length=min(finish, capacity) - begin) for begin, finish in kept
-        ],
+        length=length,
+        changedArea=[info.DiskChangeExtent(start=begin, length=size) for begin, size in areas],
     )
 
 

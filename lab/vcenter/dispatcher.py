@@ -66,6 +66,7 @@ def _invoke(call: Call, method: str, cookie: str) -> object:
         if method != "DestroyPropertyFilter" and call.center.properties(call.target, call.session) is None:
             raise not_found(call.target)
         authorization.refuse_without_privilege(call, method)
+        call.center.switches.strike(method)
         return handler(call)
     finally:
         call.center.sessions.end_call(call.session)

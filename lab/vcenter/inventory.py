@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,10 +23,14 @@ DATASTORE_FOLDER: Final[Reference] = vim.Folder("group-s5", None)
 NETWORK_FOLDER: Final[Reference] = vim.Folder("group-n6", None)
 COMPUTE: Final[Reference] = vim.ComputeResource("domain-s7", None)
 HOST: Final[Reference] = vim.HostSystem("host-8", None)
+SECOND_HOST: Final[Reference] = vim.HostSystem("host-10", None)
 POOL: Final[Reference] = vim.ResourcePool("resgroup-9", None)
 
 DATACENTER_NAME: Final = "lab-dc"
 HOST_NAME: Final = "esxi-1.lab"
+SECOND_HOST_NAME: Final = "esxi-2.lab"
+"""In no list: a VM is on it when it was moved there."""
+
 
 _FIRST_DATASTORE: Final = 20
 _FIRST_NETWORK: Final = 60
@@ -76,10 +80,11 @@ class Inventory:
             VirtualMachine(machine, number, self.datastores, self.networks)
             for number, machine in enumerate(host.machines, _BEFORE_FIRST_VM + 1)
         ]
+        self._switches = switches
         self._by_id = {identity(machine.reference): machine for machine in self.machines}
         self._places = {identity(place.reference): place for place in self._build()}
         self._machine_properties = MachineProperties(
-            host=HOST,
+            hosts=(HOST, SECOND_HOST),
             pool=POOL,
             folder=VM_FOLDER,
             datastores=self.datastores,
@@ -97,11 +102,20 @@ class Inventory:
         yield Place(NETWORK_FOLDER, "network", DATACENTER, list(self.networks.values()))
         yield Place(COMPUTE, self._host_name, HOST_FOLDER, [HOST, POOL])
         yield Place(HOST, self._host_name, COMPUTE)
+        yield Place(SECOND_HOST, SECOND_HOST_NAME, COMPUTE)
         yield Place(POOL, "Resources", COMPUTE)
         for name, reference in self.datastores.items():
             yield Place(reference, name, DATASTORE_FOLDER)
         for name, reference in self.networks.items():
             yield Place(reference, name, NETWORK_FOLDER)
+
+    def delete(self, name: str) -> None:
+        """Take a VM out, as somebody does who deletes it or unregisters it."""
+        with_name = [machine for machine in self.machines if machine.name == name]
+        for machine in with_name:
+            self.machines.remove(machine)
+            self._by_id.pop(identity(machine.reference))
+            self._places[identity(VM_FOLDER)].children.remove(machine.reference)
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -217,7 +231,7 @@ class Inventory:
             return {"vm": self._machine_references, "owner": lambda: COMPUTE}
         if kind is vim.Datastore:
             return {
-                "summary": lambda: _datastore_summary(place),
+                "summary": lambda: _datastore_summary(place, self._switches.free_space),
                 "vm": lambda: self._using(place.reference, "datastore"),
             }
         return {
@@ -247,13 +261,13 @@ def _host_runtime() -> Data:
     return vim.host.RuntimeInfo(connectionState="connected", powerState="poweredOn", inMaintenanceMode=False)
 
 
-def _datastore_summary(place: Place) -> Data:
+def _datastore_summary(place: Place, free_space: Mapping[str, int]) -> Data:
     return vim.Datastore.Summary(
         datastore=place.reference,
         name=place.name,
         url=f"ds:///vmfs/volumes/{place.name}/",
         capacity=_DATASTORE_CAPACITY,
-        freeSpace=_DATASTORE_CAPACITY // 2,
+        freeSpace=free_space.get(place.name, _DATASTORE_CAPACITY // 2),
         accessible=True,
         multipleHostAccess=False,
         type="VMFS",

@@ -1,4 +1,4 @@
-"""Methods of VMs and snapshots: settings, power, snapshots, changed areas."""
+"""Methods of VMs and snapshots, and of the datastores that they are on: settings, power, snapshots, changed areas."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ def _machine(call: Call) -> VirtualMachine:
 def _start(
     call: Call, machine: VirtualMachine, kind: Kind, name: str, description: str, work: Callable[[], Data]
 ) -> Reference:
+    method = getattr(kind, name)
+
+    def strike_or_work() -> Data:
+        call.center.switches.strike(method.info.wsdlName, in_task=True)
+        return work()
+
     return call.center.tasks.start(
-        work,
-        method=getattr(kind, name),
+        strike_or_work,
+        method=method,
         description=description,
         entity=machine.reference,
         entity_name=machine.name,
@@ -31,7 +37,7 @@ def _start(
 
 def _wrong_power_state(machine: VirtualMachine, wanted: PowerState | None) -> Exception:
     state = machine.machine.power_state
-    words = "Powered on" if state == "poweredOn" else "Powered off"
+    words = {"poweredOn": "Powered on", "poweredOff": "Powered off", "suspended": "Suspended"}[state]
     fault: Exception = vim.fault.InvalidPowerState(
         requestedState=wanted,
         existingState=state,
@@ -112,12 +118,15 @@ def _create_snapshot(call: Call) -> Reference:
     def work() -> Reference:
         if call.center.switches.refuse_snapshots:
             raise vim.fault.SnapshotFault(msg="An error occurred while saving the snapshot: msg.snapshot.error.")
-        return machine.create_snapshot(
+        made = machine.create_snapshot(
             arguments["name"],
             arguments.get("description") or "",
             memory=arguments["memory"],
             quiesce=arguments["quiesce"],
         )
+        if arguments["quiesce"] and call.center.switches.quiesce_fault is not None:
+            raise call.center.switches.quiesce_fault()
+        return made
 
     return _start(call, machine, vim.VirtualMachine, "CreateSnapshot", "VirtualMachine.createSnapshot", work)
 
@@ -170,6 +179,10 @@ def _query_changed_disk_areas(call: Call) -> Data:
     )
 
 
+def _refresh_datastore(_call: Call) -> None:
+    """Its free space is never stale here."""
+
+
 def _cancel_task(call: Call) -> None:
     raise vmodl.fault.NotSupported(msg=f"Task {call.target} cannot be cancelled")
 
@@ -184,5 +197,6 @@ METHODS: Final[dict[str, Handler]] = {
     "RemoveAllSnapshots_Task": _remove_all_snapshots,
     "ConsolidateVMDisks_Task": _consolidate,
     "QueryChangedDiskAreas": _query_changed_disk_areas,
+    "RefreshDatastore": _refresh_datastore,
     "CancelTask": _cancel_task,
 }

@@ -13,13 +13,14 @@ class MachineProperties:
     """Makes the properties of the VMs of one host.
 
     Args:
-        host, pool, parent, datastores, networks: the objects around every VM.
+        hosts: the first, and the second, on which are VMs that were moved.
+        pool, parent, datastores, networks: the objects around every VM.
     """
 
     def __init__(
         self,
         *,
-        host: Reference,
+        hosts: tuple[Reference, Reference],
         pool: Reference,
         folder: Reference,
         datastores: dict[str, Reference],
@@ -27,7 +28,7 @@ class MachineProperties:
         tasks: Tasks,
         switches: FaultSwitches,
     ) -> None:
-        self._host = host
+        self._hosts = hosts
         self._pool = pool
         self._folder = folder
         self._datastores = datastores
@@ -74,7 +75,7 @@ class MachineProperties:
 
     def _runtime(self, machine: VirtualMachine) -> Data:
         return vim.vm.RuntimeInfo(
-            host=self._host,
+            host=self._hosts[machine.name in self._switches.moved],
             connectionState="connected",
             powerState=machine.machine.power_state,
             faultToleranceState="notConfigured",

@@ -28,7 +28,8 @@ class SnapshotRecord:
     """What vCenter keeps of a snapshot beside the data.
 
     Attributes:
-        capacities: bytes of each disk at that time, by device key.
+        disks: those that the VM had.
+        capacities: bytes of each of them at that time, by device key.
         annotation, change_tracking: the VM's settings at that time.
     """
 
@@ -38,6 +39,7 @@ class SnapshotRecord:
     created_at: datetime
     state: str
     quiesced: bool
+    disks: tuple[DiskSpec, ...]
     capacities: Mapping[int, int]
     annotation: str
     change_tracking: bool
@@ -56,7 +58,6 @@ class VirtualMachine:
     ) -> None:
         self.machine = machine
         self.number = number
-        self.name = machine.spec.name
         self.reference: Reference = vim.VirtualMachine(f"vm-{number}", None)
         self.instance_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"instance/{number}/{self.name}"))
         self.bios_uuid = str(uuid.uuid5(uuid.NAMESPACE_URL, f"bios/{number}/{self.name}"))
@@ -67,6 +68,11 @@ class VirtualMachine:
         self._lock = threading.Lock()
         self._removal = threading.RLock()
         self._made_at = now()
+
+    @property
+    def name(self) -> str:
+        """As it is called now."""
+        return self.machine.spec.name
 
     @property
     def running(self) -> bool:
@@ -174,16 +180,13 @@ class VirtualMachine:
             created_at=now(),
             state=state,
             quiesced=quiesced,
+            disks=self.machine.spec.disks,
             capacities={disk.key: self.machine.capacity(disk.key) for disk in self.machine.spec.disks},
             annotation=self.machine.annotation,
             change_tracking=self.machine.change_tracking,
         )
 
     # --- settings -----------------------------------------------------------------------------------------------------
-
-    def disk(self, key: int) -> DiskSpec | None:
-        """The disk with this device key."""
-        return next((disk for disk in self.machine.spec.disks if disk.key == key), None)
 
     def disk_file(self, disk: DiskSpec, sequence: int) -> str:
         """Datastore path of a disk's file that a snapshot froze."""
@@ -209,7 +212,7 @@ class VirtualMachine:
                 chain=hardware.chain_of(disk.datastore_path, sequences),
                 change_id=self.machine.change_id(disk.key, record.sequence if record else None),
             )
-            for disk in spec.disks
+            for disk in (record.disks if record else spec.disks)
         ]
         devices = hardware.devices(
             disks, spec.nics, datastores=self._datastores, networks=self._networks, running=self.running

@@ -62,7 +62,7 @@ def _find(center: Center, wanted: _Wanted) -> Lease:
     if owner is not machine:
         return _refused(HTTPStatus.NOT_FOUND, f"{wanted.snapshot} is not a snapshot of {wanted.vm}")
     with machine.holding(record):
-        for disk in machine.machine.spec.disks:
+        for disk in record.disks:
             if machine.disk_file(disk, record.sequence) == wanted.file:
                 export = machine.machine.export(disk.key, record.sequence)
                 return Lease(HTTPStatus.OK, {"socket": str(export.socket), "export": export.name})

@@ -212,6 +212,10 @@ class VcenterServer:
         """What it does wrong on request."""
         return self._center.switches
 
+    def delete_vm(self, name: str) -> None:
+        """Take a VM out of the inventory, with its snapshots."""
+        self._center.inventory.delete(name)
+
     def start(self) -> None:
         """Answer from now on."""
         self._thread.start()

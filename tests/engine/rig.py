@@ -15,6 +15,7 @@ from typing import Protocol
 
 from xms.change_map import ByteRanges
 from xms.engine.copy import CopyResult, copy_ranges
+from xms.engine.ending import never
 from xms.errors import Interrupted, LeaseLost
 from xms.models import DiskProgress, Model
 
@@ -117,6 +118,7 @@ def copy(  # noqa: PLR0913 - the call's arguments, with defaults
     pulse: RecordingPulse | None = None,
     give_up_at: datetime | None = None,
     verify: bool = False,
+    give_up: Callable[[], str] = never,
 ) -> CopyResult:
     size = volume.stat().st_size if capacity is None else capacity
     return copy_ranges(
@@ -131,6 +133,7 @@ def copy(  # noqa: PLR0913 - the call's arguments, with defaults
         report=DiskProgress(disk_key=2000, planned=0, worker="w1"),
         give_up_at=give_up_at,
         verify=verify,
+        give_up=give_up,
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.engine.rig import MIB, AllowingGuard, RecordingPulse, Serve, Served, 
 from xms.change_map import ByteRanges
 from xms.engine import compare
 from xms.engine.compare import GRAIN, Comparison, compare_ranges
+from xms.engine.ending import never
 from xms.errors import BadInput, Interrupted, LeaseLost, TransportFailed, VolumeTooSmall, WriteFailed
 from xms.models import DiskProgress
 
@@ -39,6 +40,7 @@ def compared(  # noqa: PLR0913 - the call's arguments, with defaults
     pulse: RecordingPulse | None = None,
     give_up_at: datetime | None = None,
     report: DiskProgress | None = None,
+    give_up: Callable[[], str] = never,
 ) -> Comparison:
     size = volume.stat().st_size if capacity is None else capacity
     return compare_ranges(
@@ -50,6 +52,7 @@ def compared(  # noqa: PLR0913 - the call's arguments, with defaults
         pulse=pulse or RecordingPulse(),
         report=report or DiskProgress(disk_key=2000, planned=0, worker="w1"),
         give_up_at=give_up_at,
+        give_up=give_up,
     )
 
 
@@ -236,6 +239,14 @@ def test_a_comparison_whose_time_comes_tells_what_it_got_to(serve: Serve, tmp_pa
     assert compared(serve("file", source), volume, rest).differing == ByteRanges([(48 * MIB - GRAIN, GRAIN)])
 
 
+def test_a_comparison_that_is_asked_to_give_up_before_it_began_compares_nothing(
+    serve: Serve, source: Path, volume: Path
+) -> None:
+    flip(volume, 0)
+    found = compared(serve("file", source), volume, give_up=lambda: "no room")
+    assert (found.compared, found.differing) == (ByteRanges(), ByteRanges())
+
+
 def test_a_comparison_whose_time_has_come_before_it_began_compares_nothing(
     serve: Serve, source: Path, volume: Path
 ) -> None:
@@ -384,6 +395,7 @@ def test_what_differs_everywhere_is_told_in_few_ranges_and_nothing_of_it_is_left
 MEASURED = """
 import resource, sys
 from xms.change_map import ByteRanges
+from xms.engine.ending import never
 from xms.engine.compare import compare_ranges
 from xms.models import DiskProgress
 

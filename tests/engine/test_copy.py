@@ -295,6 +295,31 @@ def test_a_copy_that_reaches_its_time_ends_cleanly_with_a_rest(serve: Serve, tmp
     assert volume.read_bytes() == source.read_bytes()
 
 
+def test_a_copy_that_is_asked_to_give_up_ends_cleanly_with_a_rest_and_says_why(serve: Serve, tmp_path: Path) -> None:
+    source = a_disk(tmp_path / "source", 48 * MIB)
+    volume = stale(tmp_path / "volume", 48 * MIB)
+    slow = serve("--filter=rate", "file", source, "rate=128M", "burstiness=0.1")
+    pulse = RecordingPulse()
+
+    result = copy(
+        slow, volume, pulse=pulse, give_up=lambda: "no room" if pulse.seen and pulse.last.bytes_read > MIB else ""
+    )
+
+    assert result.cut_short == "no room"
+    assert 0 < result.remaining.total < 48 * MIB
+    ((watermark, _),) = result.remaining
+    assert volume.read_bytes() == source.read_bytes()[:watermark] + b"\xa5" * (48 * MIB - watermark)
+
+
+def test_a_copy_that_is_done_when_it_is_asked_to_give_up_lacks_nothing(serve: Serve, tmp_path: Path) -> None:
+    source = a_disk(tmp_path / "source", 2 * MIB)
+    volume = stale(tmp_path / "volume", 2 * MIB)
+
+    result = copy(serve("file", source), volume, start_at=2 * MIB, give_up=lambda: "no room")
+
+    assert (result.cut_short, result.remaining) == ("", ByteRanges())
+
+
 def test_a_copy_whose_time_has_come_before_it_began_leaves_everything(serve: Serve, tmp_path: Path) -> None:
     source = a_disk(tmp_path / "source", 2 * MIB)
     volume = stale(tmp_path / "volume", 2 * MIB)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,13 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities import streaming
+from activities import space_watch, streaming
 from activities.streaming import StreamingActivities
 from tests.engine.rig import MIB, AllowingGuard, Serve, Served, a_disk, stale
 from xms import scrub
 from xms.change_map import ByteRanges
 from xms.config import Config, SourceConfig, TargetConfig
-from xms.errors import Interrupted, SnapshotLost, TransportFailed
+from xms.errors import Interrupted, SnapshotLost, SourceUnreachable, TransportFailed
 from xms.models import DiskProgress, Model
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import SnapshotDisk, VmOrder
@@ -392,3 +393,83 @@ def reads_of(log: Path) -> ByteRanges:
     """What a server of nbdkit's log filter was asked to read."""
     found = re.findall(r" Read id=\d+ offset=(0x[0-9a-f]+) count=(0x[0-9a-f]+) ", log.read_text())
     return ByteRanges((int(offset, 16), int(length, 16)) for offset, length in found)
+
+
+# --- the source's datastores ------------------------------------------------------------------------------------------
+
+LOW = "datastore ds1 has 3 GiB free, less than the reserve of 10 GiB"
+
+
+def until_tomorrow(ranges: ByteRanges, compare: ByteRanges | None = None) -> StreamDisk:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    return an_order(ranges, compare=compare).model_copy(update={"give_up_at": tomorrow})
+
+
+@pytest.fixture
+def slow(outside: Outside, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outside:
+    monkeypatch.setattr(space_watch, "LOOK_EVERY_SECONDS", 0.2)
+    outside.export = serve("--filter=rate", "file", tmp_path / "source", "rate=32M", "burstiness=0.1")
+    return outside
+
+
+def has_room(monkeypatch: pytest.MonkeyPatch, look: Callable[[], str]) -> None:
+    @contextmanager
+    def session(name: str, _config: SourceConfig) -> Iterator[str]:
+        yield name
+
+    monkeypatch.setattr("xms.vsphere.session.connect", session)
+    monkeypatch.setattr(streaming, "without_room", lambda *_who, **_how: look())
+
+
+def test_a_datastore_that_fills_up_ends_the_stream_cleanly_and_what_is_flushed_counts(
+    slow: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_room(monkeypatch, lambda: LOW)
+
+    result = slow.stream(until_tomorrow(WHOLE, compare=WHOLE))
+
+    assert (result.cut_short, result.given_up) == (LOW, LOW)
+    remaining = ByteRanges.decode(result.remaining)
+    assert 0 < remaining.total < 8 * MIB
+    assert result.flushed_bytes == 8 * MIB - result.remaining_bytes
+    assert result.compared == ""
+    source, volume = (tmp_path / "source").read_bytes(), slow.volume.read_bytes()
+    assert all(volume[at : at + size] == source[at : at + size] for at, size in WHOLE - remaining)
+
+
+def test_a_watch_that_cannot_reach_vcenter_warns_and_never_breaks_the_stream(
+    slow: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreachable() -> str:
+        raise SourceUnreachable("lab cannot be reached", because="timed out")
+
+    has_room(monkeypatch, unreachable)
+
+    result = slow.stream(until_tomorrow(WHOLE))
+
+    assert (result.cut_short, result.given_up) == ("", "")
+    assert slow.volume.read_bytes() == (tmp_path / "source").read_bytes()
+    assert "the copy goes on: lab cannot be reached" in caplog.text
+
+
+def test_the_final_delta_is_not_given_up(slow: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_room(monkeypatch, lambda: LOW)
+
+    result = slow.stream(an_order(WHOLE))
+
+    assert (result.cut_short, result.given_up) == ("", "")
+    assert slow.volume.read_bytes() == (tmp_path / "source").read_bytes()
+
+
+def test_a_look_that_hangs_does_not_hold_up_the_end_of_the_stream(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space_watch, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(space_watch, "PATIENCE_SECONDS", 0.01)
+    over = threading.Event()
+    has_room(monkeypatch, lambda: str(over.wait(20) or ""))
+
+    assert outside.stream(until_tomorrow(WHOLE)).cut_short == ""
+
+    assert not over.is_set()
+    over.set()

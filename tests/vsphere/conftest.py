@@ -87,6 +87,7 @@ def a_vcenter(directory: Path, *, names: Sequence[str] = ("vcenter.lab",), **opt
         a_machine("twin"),
     )
     machines[0].power_on()
+    machines[3].move_storage("ds2")
     thumbprint = make(directory / "vcenter.pem", names)
     password_file = directory / "password"
     password_file.write_text("secret\n")

@@ -7,11 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.vsphere.conftest import AVcenter, CountingPulse
-from xms.errors import Interrupted, SnapshotFailed, VmNotFound, VmUnsupported
+from xms.errors import (
+    Interrupted,
+    SnapshotFailed,
+    SnapshotRefused,
+    SourceForbidden,
+    VmNotFound,
+    VmUnsupported,
+)
 from xms.vsphere import snapshots
 from xms.vsphere.bindings import vim
 from xms.vsphere.change_tracking import enable_change_tracking
 from xms.vsphere.inventory import find_vm
+from xms.vsphere.properties import read
 from xms.vsphere.session import VsphereSession
 from xms.vsphere.snapshots import refuse_disks_without_snapshots, remove_snapshots, snapshot_name, take_snapshot
 from xms.vsphere.tasks import wait_for_task
@@ -89,6 +97,28 @@ def test_disks_are_consolidated_where_the_removal_left_that_undone(
     assert not vcenter.server.faults.consolidation_needed
 
 
+def test_disks_are_consolidated_before_a_new_snapshot_too(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    vcenter.server.faults.consolidation_needed.add("web")
+    take_snapshot(session, vcenter.order, pulse=pulse)
+    assert not vcenter.server.faults.consolidation_needed
+
+
+def test_a_consolidation_that_failed_after_a_removal_is_caught_up_with(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    take_snapshot(session, vcenter.order, pulse=pulse)
+    faults = vcenter.server.faults
+    faults.consolidation_needed.add("web")
+    faults.fail("ConsolidateVMDisks_Task", lambda: vim.fault.FileLocked(file="[ds1] web/web.vmdk"), in_task=True)
+    with pytest.raises(SnapshotFailed, match="could not be consolidated"):
+        remove_snapshots(session, vcenter.order, pulse=pulse)
+    assert names(session) == ()
+    assert remove_snapshots(session, vcenter.order, pulse=pulse) == 0
+    assert not faults.consolidation_needed
+
+
 def test_a_snapshot_that_vsphere_refuses_is_tried_again_later(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
@@ -99,30 +129,49 @@ def test_a_snapshot_that_vsphere_refuses_is_tried_again_later(
     assert "SnapshotFault" in failed.value.because
 
 
-def test_file_systems_are_frozen_where_the_tools_run_only(
+def test_file_systems_are_frozen_where_the_tools_run_only_and_the_snapshot_says_which_and_why(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
-    assert take_snapshot(session, vcenter.order, pulse=pulse).quiesced
+    taken = take_snapshot(session, vcenter.order, pulse=pulse)
+    assert (taken.quiesced, taken.consistency) == (True, "quiesced")
     assert not take_snapshot(session, vcenter.order, pulse=pulse, freeze=False).quiesced
     vcenter.web.guest_answers = False
-    assert not take_snapshot(session, vcenter.order, pulse=pulse).quiesced
+    without = take_snapshot(session, vcenter.order, pulse=pulse)
+    assert (without.quiesced, without.consistency[:41]) == (False, "not quiesced: VMware Tools do not run in ")
+    vcenter.web.suspend()
+    assert "the VM is suspended" in take_snapshot(session, vcenter.order, pulse=pulse).consistency
+    vcenter.web.power_off()
+    assert "the VM is off" in take_snapshot(session, vcenter.order, pulse=pulse).consistency
 
 
-def test_a_guest_that_cannot_freeze_is_snapshotted_as_it_is(
+def test_a_snapshot_that_vsphere_did_not_quiesce_although_it_was_asked_to_is_not_called_quiesced(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = vcenter.server._center.inventory.machines[0]
-    plain = machine.create_snapshot
+    create = vcenter.web.create_snapshot
 
-    def refuse_quiesced(name: str, description: str, *, memory: bool, quiesce: bool) -> object:
-        made = plain(name, description, memory=memory, quiesce=quiesce)
-        if quiesce:
-            raise vim.fault.ApplicationQuiesceFault(msg="the guest's writer timed out")
-        return made
+    def tools_stop() -> int:
+        vcenter.web.guest_answers = False
+        return create()
 
-    monkeypatch.setattr(machine, "create_snapshot", refuse_quiesced)
+    record = vcenter.server._center.inventory.machines[0]._record
+    monkeypatch.setattr(vcenter.web, "create_snapshot", tools_stop)
+    monkeypatch.setattr(
+        vcenter.server._center.inventory.machines[0],
+        "_record",
+        lambda *names, **more: record(*names, **{**more, "quiesced": False}),
+    )
     taken = take_snapshot(session, vcenter.order, pulse=pulse)
     assert not taken.quiesced
+    assert "vSphere says that the file systems were not frozen" in taken.consistency
+
+
+def test_a_guest_that_cannot_freeze_is_snapshotted_as_it_is_and_the_reason_told(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    vcenter.server.faults.quiesce_fault = lambda: vim.fault.ApplicationQuiesceFault(msg="the guest's writer timed out")
+    taken = take_snapshot(session, vcenter.order, pulse=pulse)
+    assert not taken.quiesced
+    assert "ApplicationQuiesceFault: the guest's writer timed out" in taken.consistency
     assert names(session) == ("xms-warm-lab-web",)
 
 
@@ -131,13 +180,19 @@ def test_a_chain_at_its_limit_tells_what_to_do(
 ) -> None:
     for _ in range(32):
         vcenter.web.create_snapshot()
-    with pytest.raises(SnapshotFailed) as failed:
+    with pytest.raises(SnapshotRefused) as failed:
         take_snapshot(session, vcenter.order, pulse=pulse)
     assert "TooManySnapshotLevels" in failed.value.because
     assert "remove snapshots" in failed.value.do
 
 
-def test_a_task_that_a_dead_attempt_began_is_waited_for(
+def tasks(session: VsphereSession) -> list[str]:
+    """What was done to the VM, in order."""
+    recent = read(session, session.virtual_machine("vm-101"), ["recentTask"])["recentTask"]
+    return [read(session, task, ["info"])["info"].descriptionId.rpartition(".")[2] for task in recent]
+
+
+def test_a_creation_that_a_dead_attempt_began_is_waited_for_and_neither_doubled_nor_left_behind(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
     vcenter.server.faults.task_delay = 0.5
@@ -147,6 +202,51 @@ def test_a_task_that_a_dead_attempt_began_is_waited_for(
     taken = take_snapshot(session, vcenter.order, pulse=pulse)
     assert taken.leftovers_removed == 1
     assert names(session) == ("xms-warm-lab-web",)
+    assert tasks(session) == ["createSnapshot", "remove", "createSnapshot"]
+
+
+def test_a_creation_that_a_dead_attempt_began_is_removed_by_the_clean_up_that_finds_it_running(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    vcenter.server.faults.task_delay = 0.5
+    with pytest.raises(Interrupted):
+        take_snapshot(session, vcenter.order, pulse=CountingPulse(stop_at=1, stop_with=Interrupted))
+    assert remove_snapshots(session, vcenter.order, pulse=pulse) == 1
+    assert names(session) == ()
+
+
+def test_a_removal_that_a_dead_attempt_began_is_waited_for_and_not_repeated(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    take_snapshot(session, vcenter.order, pulse=pulse)
+    vcenter.server.faults.task_delay = 0.5
+    with pytest.raises(Interrupted):
+        remove_snapshots(session, vcenter.order, pulse=CountingPulse(stop_at=1, stop_with=Interrupted))
+    assert names(session) == ("xms-warm-lab-web",)
+    assert remove_snapshots(session, vcenter.order, pulse=pulse) == 0
+    assert names(session) == ()
+    assert tasks(session) == ["createSnapshot", "remove"]
+
+
+def test_the_name_of_a_snapshot_carries_the_job(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    taken = take_snapshot(session, vcenter.order, pulse=pulse)
+    assert taken.name == f"xms-{vcenter.order.job_id}"
+
+
+def test_a_snapshot_without_a_privilege_is_not_tried_again_and_names_the_privilege(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    vm = session.virtual_machine("vm-101")
+    vcenter.server.faults.fail(
+        "CreateSnapshot_Task",
+        lambda: vim.fault.NoPermission(object=vm, privilegeId="VirtualMachine.State.CreateSnapshot"),
+        times=None,
+    )
+    with pytest.raises(SourceForbidden, match="could be made") as refused:
+        take_snapshot(session, vcenter.order, pulse=pulse)
+    assert "VirtualMachine.State.CreateSnapshot" in refused.value.do
 
 
 def test_waiting_for_a_task_shows_life(vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse) -> None:

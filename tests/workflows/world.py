@@ -111,6 +111,10 @@ class World:
         self.host_bytes_in_flight: int | None = None
         self.streams: list[StreamDisk] = []
         self.both_ran = False
+        self.name = ""
+        self.consistency = ""
+        self.reseed_reason = ""
+        self.given_up = ""
 
     def write(self, key: int, block: int) -> None:
         """The guest writes a block that was never written so before."""
@@ -198,6 +202,10 @@ class World:
             host=self.host,
             host_streams=self.host_streams,
             host_bytes_in_flight=self.host_bytes_in_flight,
+            vm_name=self.name,
+            power_state=self.power,
+            quiesced=self.consistency == "quiesced",
+            consistency=self.consistency,
             disks=disks,
         )
 
@@ -214,7 +222,8 @@ class World:
         self._called("plan_disk")
         disk = self.disks[order.disk.key]
         baseline = order.baseline
-        if baseline.change_id is None:
+        reason, self.reseed_reason = self.reseed_reason, ""
+        if baseline.change_id is None or reason:
             ranges = ByteRanges.whole(disk.capacity)
         else:
             since = int(baseline.change_id.split("/")[1])
@@ -222,8 +231,10 @@ class World:
             changed = {block for number in range(since + 1, frozen + 1) for block in disk.changed[number]}
             ranges = ByteRanges((block * BLOCK, BLOCK) for block in sorted(changed))
             ranges |= ByteRanges.decode(baseline.unseeded)
-        full = baseline.change_id is None or bool(baseline.unseeded_bytes)
-        return DiskPlan(disk_key=order.disk.key, ranges=ranges.encode(), bytes=ranges.total, full=full)
+        full = baseline.change_id is None or bool(baseline.unseeded_bytes) or bool(reason)
+        return DiskPlan(
+            disk_key=order.disk.key, ranges=ranges.encode(), bytes=ranges.total, full=full, reseed_reason=reason
+        )
 
     @activity.defn
     async def power_off(self, order: PowerOff) -> PoweredOff:
@@ -287,7 +298,8 @@ class World:
             remaining=rest.encode(),
             remaining_bytes=rest.total,
             verified=order.verify,
-            cut_short="the snapshot grew too old" if rest else "",
+            cut_short=(self.given_up or "the snapshot grew too old") if rest else "",
+            given_up=self.given_up,
             flushed_bytes=self.flushes,
             compared=compared.encode(),
             differing=differing.encode(),

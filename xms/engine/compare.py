@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from xms.change_map import ByteRanges
+from xms.engine.ending import Ending, never
 from xms.engine.extents import LARGEST_READ
 from xms.engine.guard import Guard
 from xms.engine.progress import Rate
@@ -58,6 +59,7 @@ def compare_ranges(  # noqa: PLR0913 - as copy_ranges
     give_up_at: datetime | None,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
     throttle: Throttle | None = None,
+    give_up: Callable[[], str] = never,
 ) -> Comparison:
     """Compare `ranges` of the volume, read from its medium and not from a cache, with the source.
 
@@ -75,6 +77,7 @@ def compare_ranges(  # noqa: PLR0913 - as copy_ranges
         give_up_at: UTC; end at that time with what is compared by then. None: never.
         bytes_in_flight: most bytes that are asked for and not answered yet.
         throttle: limits the reading of the source.
+        give_up: as for `copy_ranges`.
 
     Raises:
         Interrupted: the pulse said so; its last detail has all that was found.
@@ -92,7 +95,7 @@ def compare_ranges(  # noqa: PLR0913 - as copy_ranges
             means="nothing was compared",
         )
     started = time.monotonic()
-    work = _Comparing(ranges, guard, pulse, report, give_up_at)
+    work = _Comparing(ranges, guard, pulse, report, Ending(give_up_at, give_up))
     with (
         Volume(path, capacity, guard, work.tick) as volume,
         Reader(uri, capacity, work.tick, bytes_in_flight=bytes_in_flight) as reader,
@@ -105,14 +108,12 @@ def compare_ranges(  # noqa: PLR0913 - as copy_ranges
 class _Comparing:
     """One attempt at a comparison."""
 
-    def __init__(
-        self, ranges: ByteRanges, guard: Guard, pulse: Pulse, report: DiskProgress, give_up_at: datetime | None
-    ) -> None:
+    def __init__(self, ranges: ByteRanges, guard: Guard, pulse: Pulse, report: DiskProgress, ending: Ending) -> None:
         self._ranges = ranges
         self._guard = guard
         self._pulse = pulse
         self._report = report.model_copy(update={"to_compare": ranges.total})
-        self._give_up_at = give_up_at
+        self._ending = ending
         self._reader: Reader | None = None
         self._went_on_from = report.compared_to
         self._compared_before = self._compared = ranges.below(report.compared_to).total
@@ -157,7 +158,7 @@ class _Comparing:
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
-        if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
+        if self._reader and self._ending.come():
             self._reader.stop()
 
     def _beat(self) -> None:

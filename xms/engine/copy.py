@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from xms.change_map import ByteRanges
 from xms.engine.account import Account
+from xms.engine.ending import TOO_OLD, Ending, never
 from xms.engine.guard import Guard
 from xms.engine.progress import Rate
 from xms.engine.reader import BYTES_IN_FLIGHT, Reader
@@ -73,6 +75,7 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
     verify: bool,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
     throttle: Throttle | None = None,
+    give_up: Callable[[], str] = never,
 ) -> CopyResult:
     """Make the volume equal to the source within `ranges`, and touch nothing outside of them.
 
@@ -91,6 +94,7 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
             compare it with what was read. The source's allocation is not trusted then.
         bytes_in_flight: most bytes that are asked for and not answered yet.
         throttle: limits the reading of the source.
+        give_up: asked all the time; says why the copy has to end cleanly now, as at `give_up_at`. Empty: it need not.
 
     Raises:
         Interrupted: the pulse said so; its last detail has the exact watermark.
@@ -109,7 +113,7 @@ def copy_ranges(  # noqa: PLR0913 - each is a decision of its own, and all have 
             because=f"its last byte is {ranges.end - 1}, the disk has {capacity} bytes",
             means="nothing was written",
         )
-    copy = _Copy(ranges, start_at, guard, pulse, report, give_up_at, throttle or Throttle())
+    copy = _Copy(ranges, start_at, guard, pulse, report, Ending(give_up_at, give_up), throttle or Throttle())
     started = time.monotonic()
     with (
         Volume(path, capacity, guard, copy.tick) as volume,
@@ -138,13 +142,13 @@ class _Copy:
         guard: Guard,
         pulse: Pulse,
         report: DiskProgress,
-        give_up_at: datetime | None,
+        ending: Ending,
         throttle: Throttle,
     ) -> None:
         self._ranges = ranges
         self._guard = guard
         self._pulse = pulse
-        self._give_up_at = give_up_at
+        self._ending = ending
         self._throttle = throttle
         self._report = report.model_copy(update={"planned": ranges.total})
         self._reader: Reader | None = None
@@ -190,7 +194,7 @@ class _Copy:
             raise
         self._last_checkpoint(reader, behind)
         self._beat()
-        return "the snapshot reached its greatest age" if self._ranges.end > self.account.settled_to else ""
+        return (self._ending.reason or TOO_OLD) if self._ranges.end > self.account.settled_to else ""
 
     def tick(self) -> None:
         """Called all the time, from every wait: shows life, keeps the claim, and orders the checkpoints."""
@@ -219,7 +223,7 @@ class _Copy:
             self._reader.stop()
 
     def _look_at_the_clock(self) -> None:
-        if self._reader and self._give_up_at and datetime.now(UTC) >= self._give_up_at:
+        if self._reader and self._ending.come():
             self._reader.stop()
 
     def _last_checkpoint(self, reader: Reader, behind: WriteBehind) -> None:

@@ -55,6 +55,9 @@ class StreamResult(Model):
     seconds: float = 0.0
     verified: bool = False
     cut_short: str = Field(default="", description="why something remains")
+    given_up: str = Field(
+        default="", description="why the source needs a rest before the next sync; empty: it does not"
+    )
     flushed_bytes: int | None = Field(
         default=None, description="what the volume's own account says was flushed; None: an older worker kept none"
     )

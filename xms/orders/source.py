@@ -181,6 +181,9 @@ class SnapshotTaken(Model):
     name: str
     taken_at: datetime
     quiesced: bool = False
+    consistency: str = Field(default="", description="'quiesced', or what else the disks are, and why")
+    vm_name: str = Field(default="", description="what the VM is called now; empty: an older worker did not look")
+    power_state: str = Field(default="", description="as inspect_vm has it; empty: an older worker did not look")
     leftovers_removed: int = Field(default=0, description="snapshots of this job that a crash had left")
     host: str = Field(default="", description="ESXi host that the VM runs on: its disks are read there")
     host_streams: int | None = Field(default=None, description="streams that may read there at a time; None: any")

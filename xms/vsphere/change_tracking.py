@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from xms.errors import (
     ChangeTrackingReset,
     ChangeTrackingUnavailable,
     VmUnsupported,
+    XmsError,
 )
 from xms.orders.source import ChangeTracking, SnapshotDisk, VmOrder
 from xms.pulse import Pulse
@@ -32,6 +34,16 @@ ALLOCATED = "*"
 
 LOWEST_HARDWARE = 7
 """Virtual hardware (vmx-07) that knows change tracking."""
+
+SMALLEST_AVERAGE_WINDOW = 1 << 20
+"""Bytes that an answer's window covers, on the average of very many. Two thousand areas of the smallest grain cover
+more; an answer of less, again and again, is no way to get through a disk."""
+
+WINDOWS_AT_LEAST = 1000
+
+TRIES = 3
+TRY_AGAIN_SECONDS = 1.0
+"""A general error of vCenter may be of the moment. It is asked again, since the other conclusion costs a full copy."""
 
 STATE = (
     "capability.changeTrackingSupported",
@@ -106,11 +118,12 @@ def _configure(session: VsphereSession, vm: Any, order: VmOrder, *, pulse: Pulse
     try:
         task = vm.Reconfigure(vim.vm.ConfigSpec(changeTrackingEnabled=True))
         wait_for_task(session, task, pulse=pulse)
-    except vim.fault.InvalidPowerState as fault:
+    except (vim.fault.InvalidPowerState, vmodl.fault.NotSupported) as fault:
         raise ChangeTrackingUnavailable(
             f"change tracking cannot be turned on for {order.vm}",
             because=fault_text(fault),
-            do="a suspended VM has to be resumed or powered off first",
+            means="nothing was changed",
+            do="resume or power off a suspended VM, or move the VM to a host that supports change tracking; then retry",
         ) from fault
 
 
@@ -167,12 +180,16 @@ def query_changes(
     vm = session.virtual_machine(query.vm.moref)
     snapshot = session.snapshot(query.snapshot)
     capacity = query.disk.capacity
+    windows_left = WINDOWS_AT_LEAST + capacity // SMALLEST_AVERAGE_WINDOW
     offset = 0
     # An offset at or beyond the capacity is an InvalidArgument, so the condition also spares a last, wrong call.
     while offset < capacity:
         pulse()
-        page = _page(session, vm, snapshot, query, offset=offset, since=since)
+        page = _page(session, vm, snapshot, query, offset=offset, since=since, pulse=pulse)
         end = page.startOffset + page.length
+        windows_left -= 1
+        if not windows_left:
+            raise _broken(query, f"after very many answers vSphere has come to byte {offset} only")
         if page.startOffset > offset or end <= offset:
             raise _broken(query, f"asked from byte {offset}, vSphere answered for bytes {page.startOffset} to {end}")
         for area in page.changedArea or ():
@@ -211,18 +228,66 @@ def _page(
     *,
     offset: int,
     since: str,
+    pulse: Pulse,
 ) -> Any:  # noqa: ANN401 - pyVmomi's
+    def ask() -> Any:  # noqa: ANN401 - pyVmomi's
+        return vm.QueryChangedDiskAreas(snapshot=snapshot, deviceKey=query.disk.key, startOffset=offset, changeId=since)
+
     with explained(session.name, f"{session.name} did not tell what changed on {query.disk.label} of {query.vm.vm}"):
         try:
-            return vm.QueryChangedDiskAreas(
-                snapshot=snapshot, deviceKey=query.disk.key, startOffset=offset, changeId=since
-            )
-        except vmodl.fault.InvalidArgument as fault:
-            if fault.invalidProperty == "deviceKey":
-                raise _broken(query, f"vCenter answered {fault_text(fault)}: the disk is not tracked") from fault
-            raise _reset(query, f"vCenter answered {fault_text(fault)} for change id {since}") from fault
-        except (vim.fault.FileFault, vmodl.fault.NotSupported, vmodl.fault.SystemError) as fault:
-            raise _broken(query, f"vCenter answered {fault_text(fault)} for change id {since}") from fault
+            return _patiently(ask, pulse=pulse)
+        except _OF_THE_MOMENT:
+            raise
+        except _UNANSWERABLE as fault:
+            _refuse_lost_snapshot(session, snapshot)
+            raise _unanswered(query, fault, since=since) from fault
+
+
+def _patiently(ask: Callable[[], Any], *, pulse: Pulse) -> Any:  # noqa: ANN401 - pyVmomi's
+    """Ask again after a general error of vCenter, some times."""
+    for _ in range(TRIES - 1):
+        try:
+            return ask()
+        except vmodl.fault.SystemError:
+            pulse()
+            time.sleep(TRY_AGAIN_SECONDS)
+    return ask()
+
+
+_UNANSWERABLE = (
+    vim.fault.FileFault,
+    vim.fault.NotFound,
+    vmodl.fault.InvalidArgument,
+    vmodl.fault.NotSupported,
+    vmodl.fault.SystemError,
+)
+"""Faults that say that change tracking cannot answer, whoever asks."""
+
+_OF_THE_MOMENT = (vim.fault.FileLocked, vim.fault.CannotAccessFile, vim.fault.NoDiskSpace)
+"""Kinds of FileFault that say nothing of change tracking: a backup, or storage that is away for a moment."""
+
+
+def _refuse_lost_snapshot(session: VsphereSession, snapshot: Any) -> None:  # noqa: ANN401 - pyVmomi's
+    """A snapshot that is gone is told as a wrong argument, or as a disk that is not found, too.
+
+    Raises:
+        vmodl.fault.ManagedObjectNotFound: it is gone.
+    """
+    read(session, snapshot, ["childSnapshot"])
+
+
+def _unanswered(query: ChangeQuery, fault: Any, *, since: str) -> XmsError:  # noqa: ANN401 - pyVmomi's
+    """What a fault means that is none of the moment, while the snapshot is there."""
+    said = f"vCenter answered {fault_text(fault)}"
+    if not isinstance(fault, vmodl.fault.InvalidArgument):
+        return _broken(query, f"{said} for change id {since}")
+    # Older versions name the argument in the text alone.
+    named = fault.invalidProperty or str(fault.msg or "")
+    if "deviceKey" in named:
+        return _broken(query, f"{said}: the disk is not tracked")
+    if "startOffset" in named:
+        return _broken(query, f"{said}: it has the disk smaller than its snapshot")
+    return _reset(query, f"{said} for change id {since}")
 
 
 def _reset(query: ChangeQuery, because: str) -> ChangeTrackingReset:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
 
 from xms.errors import (
+    DatastoreFull,
     SnapshotLost,
     SourceFault,
     SourceForbidden,
@@ -17,6 +19,38 @@ from xms.errors import (
     XmsError,
 )
 from xms.vsphere.bindings import vim, vmodl
+
+AS_OF_THE_LAST_SYNC: Final = "the replica is as the last committed sync left it"
+
+_REMEDIES: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
+    (
+        (vim.fault.TaskInProgress, vim.fault.ConcurrentAccess),
+        "nothing while it is tried again: something else works on the VM",
+    ),
+    (
+        (vim.fault.FileLocked, vim.fault.CannotAccessFile),
+        "nothing while it is tried again; does a backup hold the VM's files, or is its datastore away?",
+    ),
+    ((vim.fault.NoDiskSpace,), "free space on the VM's datastores; it is tried again"),
+    ((vim.fault.InsufficientResourcesFault,), "make room for the VM in its cluster; it is tried again"),
+    ((vmodl.fault.RequestCanceled,), "nothing: somebody cancelled the task in vCenter, and it is begun again"),
+    (
+        (vmodl.fault.HostNotConnected, vmodl.fault.HostNotReachable, vmodl.fault.HostCommunication),
+        "see that vCenter reaches the VM's ESXi host; it is tried again",
+    ),
+    ((vim.fault.SnapshotLocked,), "nothing while it is tried again: another snapshot of the VM is being worked on"),
+    ((vim.fault.InvalidState,), "see in vCenter which state the VM is in; it is tried again"),
+    ((vim.fault.NotAuthenticated,), "nothing: the next attempt logs in anew"),
+)
+"""Faults -> what the operator does. The first that fits counts."""
+
+
+def remedy(fault: BaseException) -> str:
+    """What the operator does about a fault that another attempt may not meet any more."""
+    for kinds, do in _REMEDIES:
+        if isinstance(fault, kinds):
+            return do
+    return "nothing while it is tried again; vCenter's task list and the VM's events tell more"
 
 
 def fault_text(fault: BaseException) -> str:
@@ -55,7 +89,19 @@ def explain_fault(fault: BaseException, *, source: str, what: str) -> XmsError:
         return _explain_missing(fault.obj, what=what, because=because)
     if privilege := missing_privilege(fault):
         return SourceForbidden(what, because=because, do=f"grant {privilege} to the account of {source}, then retry")
-    return SourceFault(what, because=f"{source} answered {because}")
+    if isinstance(fault, vim.fault.NoDiskSpace):
+        return DatastoreFull(
+            what,
+            because=f"{source} answered {because}",
+            means=AS_OF_THE_LAST_SYNC,
+            do=remedy(fault),
+        )
+    return SourceFault(what, because=f"{source} answered {because}", do=remedy(fault))
+
+
+def is_permission(fault: BaseException) -> bool:
+    """Whether the account lacks a privilege, or its session has ended: never a matter of what was asked for."""
+    return isinstance(fault, vim.fault.NoPermission)
 
 
 def _explain_missing(thing: object, *, what: str, because: str) -> XmsError:
@@ -63,6 +109,7 @@ def _explain_missing(thing: object, *, what: str, because: str) -> XmsError:
         return VmNotFound(
             what,
             because=f"the VM is no longer in the inventory ({because})",
+            means="the volumes are kept, as the last committed sync left them",
             do="was it deleted, or unregistered and registered again? Then abandon this job and submit another",
         )
     if isinstance(thing, vim.vm.Snapshot):

@@ -12,7 +12,7 @@ from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.faults import explained, fault_text
 from xms.vsphere.properties import read
 from xms.vsphere.session import VsphereSession
-from xms.vsphere.tasks import wait_for_task
+from xms.vsphere.tasks import wait_for_other_tasks, wait_for_task
 
 POLL_SECONDS = 0.5
 REFUSAL_GRACE_SECONDS = 10.0
@@ -80,6 +80,7 @@ def power_on(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> Powere
         vm = session.virtual_machine(order.moref)
         if power_state(session, vm) == "poweredOn":
             return PoweredOn(was_on=True)
+        wait_for_other_tasks(session, vm, pulse=pulse)
         try:
             wait_for_task(session, vm.PowerOn(), pulse=pulse)
         except vim.fault.InvalidPowerState:
@@ -130,7 +131,11 @@ def _ask_guest(vm: Any) -> str:  # noqa: ANN401 - pyVmomi's
 
 
 def _pull_the_plug(session: VsphereSession, vm: Any, *, pulse: Pulse) -> str | None:  # noqa: ANN401 - pyVmomi's
-    """Power off hard; the answer is why vSphere refused, None when it did not."""
+    """Power off hard; the answer is why vSphere refused, None when it did not.
+
+    What else works on the VM is waited for: it would be a reason to refuse that passes by itself.
+    """
+    wait_for_other_tasks(session, vm, pulse=pulse)
     try:
         wait_for_task(session, vm.PowerOff(), pulse=pulse)
     except vmodl.fault.ManagedObjectNotFound:

@@ -7,7 +7,7 @@ from typing import Any
 
 from xms.pulse import Pulse
 from xms.vsphere.bindings import vmodl
-from xms.vsphere.properties import read
+from xms.vsphere.properties import read, read_all
 from xms.vsphere.session import VsphereSession
 
 FIRST_POLL_SECONDS = 0.05
@@ -42,10 +42,19 @@ def wait_for_other_tasks(session: VsphereSession, vm: Any, *, pulse: Pulse) -> N
     Raises:
         Interrupted: from `pulse`.
     """
-    for task in read(session, vm, ["recentTask"]).get("recentTask", []):
+    for task in _recent(session, vm):
         try:
-            if read(session, task, ["info"])["info"].state in ("running", "queued"):
-                wait_for_task(session, task, pulse=pulse)
+            wait_for_task(session, task, pulse=pulse)
         except vmodl.MethodFault:
             # Either the task ended long enough ago to be forgotten, or it failed: in both cases it runs no more.
             continue
+
+
+def _recent(session: VsphereSession, vm: Any) -> list[Any]:  # noqa: ANN401 - pyVmomi's
+    """The VM's tasks that had not ended when they were looked at; all of its recent ones where that cannot be told."""
+    tasks = read(session, vm, ["recentTask"]).get("recentTask", [])
+    try:
+        found = list(read_all(session, tasks, ["info.state"]))
+    except vmodl.fault.ManagedObjectNotFound:
+        return list(tasks)
+    return [task for task, properties in found if properties.get("info.state") in ("running", "queued")]
