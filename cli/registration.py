@@ -211,6 +211,6 @@ def _refuse_with_jobs(source: str) -> None:
         raise Refused(
             f"source {source} is not removed",
             because=f"{counted(len(jobs), 'job')} of it {'has' if len(jobs) == 1 else 'have'} not ended: {shown}",
-            means="without the source they would be parked as Failed, their last snapshots could not be removed",
+            means="without the source they would be parked as Failed, and their snapshots could not be removed",
             do="let them end, or abandon them; or give --force",
         )

@@ -174,6 +174,16 @@ def test_killed_at_any_step_it_leaves_no_half_registration(
     assert set(files(config)) == {"lab.toml", "lab.password"}
 
 
+def test_what_a_killed_command_left_is_swept_by_the_next_one(config: Path, vcenter: AVcenter) -> None:
+    register(config, a_registration(vcenter), check=False)
+    old, young = (config.parent / "sources.d" / name for name in (".draft-0001", ".draft-0002"))
+    for draft in (old, young):
+        draft.write_text("secret\n")
+    os.utime(old, (1, 1))
+    register(config, replace(a_registration(vcenter), name="second"), check=False)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_what_is_written_reads_back_as_what_was_given() -> None:
     source = SourceConfig(
         host="h", username='DOMAIN\\"quoted" ü', password_file=Path("/a b/c"), datacenter="Frankfurt/2 #1", port=8443

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from xms.vsphere.source_check import see_datacenter
 
 CERTIFICATE_SECONDS: Final = 15.0
 """Somebody waits at a terminal."""
+
+DRAFT: Final = ".draft-"
+DRAFT_SECONDS: Final = 3600.0
+"""No command works on a draft for so long: an older one was left by one that was killed."""
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -124,6 +129,7 @@ def register(config: Path, registration: Registration, *, check: bool) -> Regist
     own_password = registration.password is not None
     with _explained(directory):
         directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        _sweep(directory)
         with contextlib.ExitStack() as drafts:
             password_file = registration.password_file or directory / f"{name}.password"
             readable = password_file
@@ -235,7 +241,7 @@ def _log_in(name: str, source: SourceConfig) -> str:
 @contextlib.contextmanager
 def _draft(directory: Path, text: str) -> Iterator[Path]:
     """A file with this text that only its owner can read, safe on the disk; gone at the end unless it was renamed."""
-    path = directory / f".draft-{secrets.token_hex(8)}"
+    path = directory / f"{DRAFT}{secrets.token_hex(8)}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -245,6 +251,14 @@ def _draft(directory: Path, text: str) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a command that was killed has left: there may be a password in it."""
+    for path in directory.glob(f"{DRAFT}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > DRAFT_SECONDS:
+                path.unlink()
 
 
 def _appear(draft: Path, file: Path, name: str) -> None:

@@ -110,7 +110,7 @@ class SharedSession:
         self._login: Login | None = None
         self._generation = 0
         self._flight: Future[Login] | None = None
-        self._rejected: tuple[tuple[int, ...], SourceRefusedLogin] | None = None
+        self._rejected: tuple[tuple[int, ...], str] | None = None
         self._content: tuple[int, Any] | None = None
         self._thread = threading.local()
 
@@ -232,7 +232,7 @@ class SharedSession:
             with explained(self.name, f"no session with {self.name} could be opened"):
                 login = Login(self.name, self.config, password, self.outage, self._generation)
         except SourceRefusedLogin as refused:
-            self._rejected = (secret, refused)
+            self._rejected = (secret, refused.because)
             raise
         except SourceUnreachable as down:
             # Also where connections can be made and no log-in: a vCenter that starts answers 503 for minutes.
@@ -285,9 +285,9 @@ class _Stub(StubAdapterBase):
         return self._shared.call(mo, info, args)
 
 
-def _still_rejected(name: str, refused: SourceRefusedLogin) -> SourceRefusedLogin:
+def _still_rejected(name: str, because: str) -> SourceRefusedLogin:
     return SourceRefusedLogin(
         f"{name} refused the log-in, and the password is the same",
-        because=f"{refused.because}; it is not sent again, since accounts are locked after some wrong ones",
+        because=f"{because}; it is not sent again, since accounts are locked after some wrong ones",
         do="correct the user name or the password file; where the account was unlocked instead, `touch` that file",
     )
