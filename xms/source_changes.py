@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from xms.job import JobState
+from xms.job import JobState, shortened
 from xms.orders.source import SnapshotTaken
 
 
@@ -13,9 +13,10 @@ def take_in(state: JobState, snapshot: SnapshotTaken, now: datetime) -> None:
     _take_in_name(state, snapshot.vm_name, now)
     _take_in_host(state, snapshot.host, now)
     _take_in_power(state, snapshot.power_state, now)
-    if snapshot.consistency and snapshot.consistency != state.consistency:
-        state.note(now, "snapshot", snapshot.consistency)
-        state.consistency = snapshot.consistency
+    consistency = shortened(snapshot.consistency)
+    if consistency and consistency != state.consistency:
+        state.note(now, "snapshot", consistency)
+        state.consistency = consistency
 
 
 def _take_in_name(state: JobState, name: str, now: datetime) -> None:

@@ -6,6 +6,7 @@ import pytest
 from temporalio.client import Client
 
 from tests.workflows.conftest import Job, a_job, a_spec
+from tests.workflows.fleet import until
 from tests.workflows.world import BLOCK, World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.models import Pause, Phase, Resume, SyncNow
@@ -133,14 +134,9 @@ async def test_a_sync_that_is_given_up_for_the_datastores_sake_keeps_what_it_flu
         assert status.next_sync_at is not None
         world.given_up = ""
         await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
-        status = await job.reaches(Phase.READY, syncs=0)
-        for _ in range(100):
-            if world.replica_equals_source():
-                break
-            status = await job.reaches(Phase.READY)
-        assert world.calls.count("take_snapshot") == snapshots + 1
-        assert world.replica_equals_source()
+        await until(world.replica_equals_source)
         assert (await job.reaches(Phase.READY)).trouble is None
+        assert world.calls.count("take_snapshot") == snapshots + 1
         await job.handle.terminate()
 
 
