@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 PYTHON=/usr/bin/python3
 PACKAGES="python3 python3-venv python3-libnbd nbdkit nbdkit-plugin-python libnbd-bin
     qemu-system-x86 qemu-utils virt-v2v linux-image-cloud-amd64
-    mmdebstrap uidmap e2fsprogs fdisk grub-pc-bin util-linux ca-certificates"
+    mmdebstrap uidmap e2fsprogs fdisk grub-pc-bin util-linux ca-certificates
+    golang-go golang-github-vmware-govmomi-dev"
 
 say() { printf '%s\n' "setup: $*" >&2; }
 

@@ -11,6 +11,7 @@ from lab.vcenter import soap
 from lab.vcenter.inventory import ROOT, Inventory
 from lab.vcenter.properties import Properties
 from lab.vcenter.sessions import Session, Sessions
+from lab.vcenter.shape import Shape
 from lab.vcenter.switches import FaultSwitches
 from lab.vcenter.tasks import Tasks
 from lab.vcenter.vocabulary import Data, Reference, identity, now, vim, vmodl
@@ -30,16 +31,17 @@ class Center:
 
     Args:
         idle_limit: seconds after which a session without calls ends.
+        shape: what is around the host's machines.
     """
 
-    def __init__(self, host: Host, users: Mapping[str, str], *, idle_limit: float) -> None:
+    def __init__(self, host: Host, users: Mapping[str, str], *, idle_limit: float, shape: Shape) -> None:
         self.host = host
         self.switches = FaultSwitches()
         self.changed = threading.Condition(threading.RLock())
         self.closing = threading.Event()
         self.sessions = Sessions(users, idle_limit)
         self.tasks = Tasks(self.switches, self.changed)
-        self.inventory = Inventory(host, self.tasks, self.switches)
+        self.inventory = Inventory(host, self.tasks, self.switches, shape)
 
     def close(self) -> None:
         """End what waits, and wait for what works."""
@@ -50,30 +52,28 @@ class Center:
 
     def properties(self, reference: Reference, session: Session | None) -> Properties | None:
         """The properties of any object, as this session sees it; None where there is no such object."""
-        fixed = self._managers(session).get(identity(reference))
-        if fixed is not None:
-            return fixed
+        if isinstance(reference, vim.ManagedEntity | vim.vm.Snapshot):
+            return self.inventory.properties(reference)
         if isinstance(reference, vim.Task):
             info = self.tasks.info(reference)
             return {"info": lambda: info} if info else None
-        if session is not None and identity(reference) in session.views:
-            return session.views[identity(reference)].properties(self.inventory)
-        if session is not None and identity(reference) in session.collectors:
-            return {}
-        return self.inventory.properties(reference)
+        manager = self._managers(session).get(reference)
+        if manager is not None or session is None:
+            return manager
+        return session.properties(reference, self.inventory)
 
-    def _managers(self, session: Session | None) -> dict[str, Properties]:
+    def _managers(self, session: Session | None) -> dict[Reference, Properties]:
         return {
-            identity(SERVICE): {"content": service_content, "serverClock": now},
-            identity(SESSION_MANAGER): {
+            SERVICE: {"content": service_content, "serverClock": now},
+            SESSION_MANAGER: {
                 "currentSession": lambda: session.described() if session else None,
                 "sessionList": self.sessions.described,
                 "defaultLocale": lambda: "en",
             },
-            identity(TASK_MANAGER): {"recentTask": self.tasks.recent},
-            identity(VIEW_MANAGER): {},
-            identity(SEARCH_INDEX): {},
-            identity(PROPERTY_COLLECTOR): {},
+            TASK_MANAGER: {"recentTask": self.tasks.recent},
+            VIEW_MANAGER: {},
+            SEARCH_INDEX: {},
+            PROPERTY_COLLECTOR: {},
         }
 
 

@@ -20,11 +20,13 @@ from lab.vcenter import nfc, soap
 from lab.vcenter.center import Center
 from lab.vcenter.dispatcher import answer
 from lab.vcenter.sessions import IDLE_LIMIT
+from lab.vcenter.shape import Shape
 from lab.vcenter.switches import FaultSwitches
 
 logger = logging.getLogger(__name__)
 
 _COOKIE: Final = re.compile(r'vmware_soap_session="?([^";]+)')
+_LAB: Final = Shape()
 _LONGEST_REQUEST: Final = 16 << 20
 _IDLE_CONNECTION: Final = 1200
 """Seconds: longer than pyVmomi keeps a connection in its pool (900)."""
@@ -179,6 +181,7 @@ class VcenterServer:
         certificate: PEM file with key and certificate, as `lab.vcenter.certificate.make` writes it.
         users: passwords by user name.
         idle_limit: seconds after which a session without calls ends.
+        shape: the inventory's tree around the host's machines.
     """
 
     def __init__(
@@ -190,10 +193,11 @@ class VcenterServer:
         certificate: Path,
         users: Mapping[str, str],
         idle_limit: float = IDLE_LIMIT,
+        shape: Shape = _LAB,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        self._center = Center(host, users, idle_limit=idle_limit)
+        self._center = Center(host, users, idle_limit=idle_limit, shape=shape)
         self._server = _Server((address, port), context, self._center)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="vcenter")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,16 +22,16 @@ def read(session: VsphereSession, thing: Any, paths: Sequence[str]) -> Propertie
     return next((found for _, found in read_all(session, [thing], paths)), {})
 
 
-def read_all(session: VsphereSession, things: Sequence[Any], paths: Sequence[str]) -> Iterator[tuple[Any, Properties]]:
+def read_all(session: VsphereSession, things: Sequence[Any], paths: Sequence[str]) -> list[tuple[Any, Properties]]:
     """Properties of managed objects that all have the same type."""
     if not things:
-        return
+        return []
     collector = vmodl.query.PropertyCollector
     specification = collector.FilterSpec(
         propSet=[collector.PropertySpec(type=type(things[0]), pathSet=list(paths))],
         objectSet=[collector.ObjectSpec(obj=thing) for thing in things],
     )
-    yield from _retrieve(session, specification)
+    return session.whole(lambda: list(_retrieve(session, specification)))
 
 
 def read_inventory(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) -> list[tuple[Any, Properties]]:
@@ -40,23 +41,37 @@ def read_inventory(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) 
         session: where.
         paths: managed object type -> property paths.
     """
+    return session.whole(lambda: _read_view(session, paths))
+
+
+def _read_view(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) -> list[tuple[Any, Properties]]:
     collector = vmodl.query.PropertyCollector
     view = session.content.viewManager.CreateContainerView(session.content.rootFolder, list(paths), True)  # noqa: FBT003
+    specification = collector.FilterSpec(
+        propSet=[collector.PropertySpec(type=kind, pathSet=list(names)) for kind, names in paths.items()],
+        objectSet=[
+            collector.ObjectSpec(
+                obj=view,
+                skip=True,
+                selectSet=[collector.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)],
+            )
+        ],
+    )
     try:
-        specification = collector.FilterSpec(
-            propSet=[collector.PropertySpec(type=kind, pathSet=list(names)) for kind, names in paths.items()],
-            objectSet=[
-                collector.ObjectSpec(
-                    obj=view,
-                    skip=True,
-                    selectSet=[
-                        collector.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
-                    ],
-                )
-            ],
-        )
-        return list(_retrieve(session, specification))
-    finally:
+        found = list(_retrieve(session, specification))
+    except vmodl.MethodFault as fault:
+        if isinstance(fault, vmodl.fault.ManagedObjectNotFound) and fault.obj == view:
+            raise vim.fault.NotAuthenticated(object=view, msg="the view ended with its session") from fault
+        _destroy(view)
+        raise
+    # After a broken connection it is left to end with its session: one more call would wait for one more timeout.
+    _destroy(view)
+    return found
+
+
+def _destroy(view: Any) -> None:  # noqa: ANN401 - pyVmomi's
+    # Where the session has ended meanwhile, so has the view.
+    with contextlib.suppress(vim.fault.NotAuthenticated, vmodl.fault.ManagedObjectNotFound):
         view.Destroy()
 
 
@@ -71,4 +86,19 @@ def _retrieve(session: VsphereSession, specification: Any) -> Iterator[tuple[Any
 
 def _objects(contents: Iterable[Any]) -> Iterator[tuple[Any, Properties]]:
     for content in contents:
+        _refuse_untold(content)
         yield content.obj, {item.name: item.val for item in content.propSet}
+
+
+def _refuse_untold(content: Any) -> None:  # noqa: ANN401 - pyVmomi's
+    """Take no answer for an empty one that vSphere gave to somebody who is not logged in any more.
+
+    Reading properties needs no session: without one the call succeeds, and each value is listed as missing. Passed over,
+    a VM with snapshots would look like one without.
+
+    Raises:
+        vim.fault.NotAuthenticated: the session has ended.
+    """
+    for missing in content.missingSet:
+        if isinstance(missing.fault, vim.fault.NotAuthenticated):
+            raise missing.fault

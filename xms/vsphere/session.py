@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPException, HTTPSConnection
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 from pyVmomi.SoapAdapter import SoapStubAdapter
@@ -24,6 +24,8 @@ from xms.vsphere.faults import explain_connection, explained
 from xms.vsphere.trust import ssl_context
 
 logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 SDK_PATH = "/sdk"
 VERSIONS_LIMIT_BYTES = 1 << 20
@@ -53,6 +55,17 @@ class VsphereSession:
     def snapshot(self, moref: str) -> Any:  # noqa: ANN401 - pyVmomi's
         """The snapshot with this managed object reference; asks vSphere nothing."""
         return vim.vm.Snapshot(moref, self._stub)
+
+    def whole(self, read: Callable[[], Answer]) -> Answer:
+        """Make a read of several calls, and begin it again where the session ended on the way.
+
+        Views and half-read results die with their session. So `read` may be called twice; it must not change anything.
+        """
+        try:
+            return read()
+        except vim.fault.NotAuthenticated:
+            self._stub.log_in()
+            return read()
 
 
 @contextlib.contextmanager
