@@ -14,7 +14,7 @@ from lab.vcenter.sessions import Session, Sessions
 from lab.vcenter.shape import Shape
 from lab.vcenter.switches import FaultSwitches
 from lab.vcenter.tasks import Tasks
-from lab.vcenter.vocabulary import Data, Reference, identity, now, vim, vmodl
+from lab.vcenter.vocabulary import Data, Reference, now, vim, vmodl
 
 SERVICE: Final[Reference] = vim.ServiceInstance("ServiceInstance", None)
 SESSION_MANAGER: Final[Reference] = vim.SessionManager("SessionManager", None)

@@ -81,6 +81,7 @@ class _Deserializer(_WIRE.SoapDeserializer):  # type: ignore[misc]  # its base i
 
     def __init__(self) -> None:
         super().__init__()
+        self.data: str
         self._given: list[set[str]] = []
 
     def LookupWsdlType(self, *names: Any, **options: Any) -> Kind:  # noqa: ANN401, N802 - pyVmomi's interface
@@ -116,7 +117,7 @@ class _Deserializer(_WIRE.SoapDeserializer):  # type: ignore[misc]  # its base i
         if not self.stack:
             return self.resultType
         parent = self.stack[-1]
-        if isinstance(parent, list):
+        if isinstance(parent, Support.Array):
             return parent.Item
         if not isinstance(parent, Support.DataObject):
             raise _invalid(f'Unexpected element tag "{name}" seen')

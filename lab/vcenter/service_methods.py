@@ -11,7 +11,6 @@ from lab.vcenter.properties import ObjectReader
 from lab.vcenter.views import ContainerView
 from lab.vcenter.vocabulary import Data, identity, invalid_argument, not_found, now, vim
 
-
 _CONTAINERS: Final = (vim.Folder, vim.Datacenter, vim.ComputeResource, vim.ResourcePool, vim.HostSystem)
 """What a container view can be made of."""
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import pytest
 
@@ -122,7 +122,7 @@ def play(stage: Stage, pem: Path) -> Report:
     return Report(checks, client.returncode, "".join(printed))
 
 
-def tell(stdin: Any, line: str) -> None:
+def tell(stdin: IO[str], line: str) -> None:
     stdin.write(line + "\n")
     stdin.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,7 +35,7 @@ def caller(caplog: pytest.LogCaptureFixture) -> Caller:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_breaks(caplog: pytest.LogCaptureFixture) -> None:
+def _nothing_breaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """A call that breaks the server is answered with a fault as well; its traceback is in the log."""
     yield
     assert caplog.records == []

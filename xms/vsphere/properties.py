@@ -93,8 +93,8 @@ def _objects(contents: Iterable[Any]) -> Iterator[tuple[Any, Properties]]:
 def _refuse_untold(content: Any) -> None:  # noqa: ANN401 - pyVmomi's
     """Take no answer for an empty one that vSphere gave to somebody who is not logged in any more.
 
-    Reading properties needs no session: without one the call succeeds, and each value is listed as missing. Passed over,
-    a VM with snapshots would look like one without.
+    Reading properties needs no session: without one the call succeeds, and each value is listed as missing. Passed
+    over, a VM with snapshots would look like one without.
 
     Raises:
         vim.fault.NotAuthenticated: the session has ended.
