@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from lab.vcenter.center import Center
 from lab.vcenter.dispatcher import _METHODS
+from lab.vcenter.request import _method
+from lab.vcenter.vocabulary import Kind, Support
 from tests.lab_vcenter.envelopes import PASSWORD, Caller, a_center, envelope, method
 
 LONGEST_SECONDS = 5.0
@@ -19,25 +21,23 @@ LONGEST_SECONDS = 5.0
 
 BREAKS = logging.getLogger("lab.vcenter.dispatcher")
 
-morefs = st.sampled_from(
-    [
-        ("VirtualMachine", "vm-101"),
-        ("VirtualMachine", "vm-999"),
-        ("Folder", "group-d1"),
-        ("HostSystem", "host-8"),
-        ("PropertyCollector", "propertyCollector"),
-        ("ServiceInstance", "ServiceInstance"),
-        ("SessionManager", "SessionManager"),
-        ("ViewManager", "ViewManager"),
-        ("SearchIndex", "SearchIndex"),
-        ("VirtualMachineSnapshot", "snapshot-101-1"),
-        ("VirtualMachineSnapshot", "snapshot--"),
-        ("ContainerView", "session[x]y"),
-        ("Task", "task-1"),
-        ("Nonsense", "x"),
-        ("VirtualDisk", "x"),
-    ]
-)
+OBJECTS = [
+    ("VirtualMachine", "vm-101"),
+    ("VirtualMachine", "vm-999"),
+    ("Folder", "group-d1"),
+    ("HostSystem", "host-8"),
+    ("PropertyCollector", "propertyCollector"),
+    ("ServiceInstance", "ServiceInstance"),
+    ("SessionManager", "SessionManager"),
+    ("ViewManager", "ViewManager"),
+    ("SearchIndex", "SearchIndex"),
+    ("VirtualMachineSnapshot", "snapshot-101-1"),
+    ("VirtualMachineSnapshot", "snapshot--"),
+    ("ContainerView", "session[x]y"),
+    ("Task", "task-1"),
+    ("VirtualMachine", "&lt;&amp;"),
+]
+morefs = st.sampled_from([*OBJECTS, ("Nonsense", "x"), ("VirtualDisk", "x")])
 names = st.sampled_from(
     [
         "_this", "specSet", "propSet", "objectSet", "selectSet", "obj", "type", "pathSet", "path", "all", "skip",
@@ -76,6 +76,7 @@ def elements(draw: st.DrawFn, depth: int = 0) -> str:
     return f"<{name}{attribute}>{inside or draw(texts)}</{name}>"
 
 
+WAITS = ("WaitForUpdates", "WaitForUpdatesEx")
 methods = st.sampled_from(sorted({*_METHODS, "Fetch", "Destroy_Task", "Nonsense"} - {"Logout", "Login"}))
 
 
@@ -129,10 +130,51 @@ def test_bytes_that_are_no_request_are_answered_with_a_fault(caller: Caller, bod
 def test_a_call_made_of_parts_that_do_not_fit_is_answered(
     caller: Caller, name: str, this: str, inside: list[str]
 ) -> None:
-    if name in ("WaitForUpdates", "WaitForUpdatesEx"):
+    if name in WAITS:
         # Without a limit it waits, rightly, for what nobody changes.
         inside = ["<options><maxWaitSeconds>0</maxWaitSeconds></options>"] if name.endswith("Ex") else ["<wrong/>"]
     try_it(caller, envelope(method(name, this + "".join(inside))))
+
+
+@st.composite
+def fitting(draw: st.DrawFn, name: str, kind: Kind, depth: int = 0) -> str:
+    """An element of the schema's type with a value that may be wrong, and parts that may be missing."""
+    if issubclass(kind, list):
+        return "".join(draw(st.lists(fitting(name, kind.Item, depth), max_size=2)))
+    if issubclass(kind, Support.ManagedObject):
+        return draw(references(name))
+    if not issubclass(kind, Support.DataObject):
+        return f"<{name}>{draw(texts)}</{name}>"
+    parts = list(kind._GetPropertyList()) if depth < 4 else []
+    chosen = draw(st.lists(st.sampled_from(parts), max_size=4, unique=True)) if parts else []
+    required = [part for part in parts if not part.flags & Support.F_OPTIONAL]
+    inside = "".join(draw(fitting(part.name, part.type, depth + 1)) for part in {*chosen, *required})
+    return f"<{name}>{inside}</{name}>"
+
+
+@st.composite
+def calls_of_the_schema(draw: st.DrawFn) -> str:
+    name = draw(methods)
+    if name in WAITS or name not in _METHODS or name == "Fetch":
+        name = "RetrievePropertiesEx"
+    owner = Support.GetWsdlMethod("urn:vim25", name).info
+    this = draw(st.sampled_from([known for known in OBJECTS if _method(kind_of(known[0]), name)] or OBJECTS))
+    arguments = [
+        draw(fitting(parameter.name, parameter.type))
+        for parameter in owner.params
+        if not parameter.flags & Support.F_OPTIONAL or draw(st.booleans())
+    ]
+    return method(name, f'<_this type="{this[0]}">{this[1]}</_this>' + "".join(arguments))
+
+
+def kind_of(name: str) -> Kind:
+    return Support.GetWsdlType("urn:vim25", name)
+
+
+@fuzz
+@given(inside=calls_of_the_schema())
+def test_a_call_that_fits_the_schema_with_values_that_may_not_is_answered(caller: Caller, inside: str) -> None:
+    try_it(caller, envelope(inside))
 
 
 GOOD = (

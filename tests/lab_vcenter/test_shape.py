@@ -36,7 +36,7 @@ def a_machine_on(datastore: str, name: str, *, networks: Sequence[str] = ("VM Ne
 
 
 @contextmanager
-def serving(directory: Path, machines: Sequence[MemoryMachine], shape: Shape | None) -> Iterator[SourceConfig]:
+def serving(directory: Path, machines: Sequence[MemoryMachine], shape: Shape) -> Iterator[SourceConfig]:
     pem, password_file = directory / "vcenter.pem", directory / "password"
     thumbprint = make(pem, ["127.0.0.1"])
     password_file.write_text(USERS["xms@lab"])
@@ -47,7 +47,7 @@ def serving(directory: Path, machines: Sequence[MemoryMachine], shape: Shape | N
         port=0,
         certificate=pem,
         users=USERS,
-        **({} if shape is None else {"shape": shape}),
+        shape=shape,
     )
     server.start()
     try:
@@ -113,9 +113,9 @@ def at(service: Remote, path: str) -> Remote:
 # --- the default ------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_shape_the_inventory_is_the_labs(tmp_path: Path) -> None:
+def test_a_shape_of_nothing_special_is_the_labs_inventory(tmp_path: Path) -> None:
     machines = (a_machine("db-prod-01", networks=["VM Network", "Backup"]), a_machine("web-03"))
-    with serving(tmp_path, machines, None) as config, connected(config.port, tmp_path / "vcenter.pem") as service:
+    with serving(tmp_path, machines, Shape()) as config, connected(config.port, tmp_path / "vcenter.pem") as service:
         assert {(one._moId, one.name) for one in everything(service, ENTITY)} == {
             ("datacenter-2", "lab-dc"),
             ("group-v3", "vm"),
