@@ -18,7 +18,6 @@ from lab.vcenter.vocabulary import (
     invalid_argument,
     not_found,
     vmodl,
-    wire_name,
 )
 
 Lookup: TypeAlias = Callable[[Reference], Properties | None]
@@ -64,7 +63,7 @@ def check_filter(spec: Data) -> None:
 
 def _refuse_data_type(kind: Kind | None, argument: str) -> None:
     if kind is None or not issubclass(kind, Support.ManagedObject):
-        name = "" if kind is None else wire_name(kind)
+        name = "" if kind is None else Support.GetWsdlName(kind)
         raise vmodl.fault.InvalidType(
             argument=argument, msg=f"The request refers to an unexpected or unknown type: {name}"
         )

@@ -285,6 +285,12 @@ def test_a_view_of_what_has_no_members_is_refused(caller: Caller, inside: str, a
         (NAME_OF_WEB.replace("<type>VirtualMachine</type>", "<type>Nonsense</type>"), "InvalidType"),
         (NAME_OF_WEB.replace("<type>VirtualMachine</type>", "<type>VirtualDisk</type>"), "InvalidType"),
         (NAME_OF_WEB.replace("<type>VirtualMachine</type>", "<type></type>"), "InvalidRequest"),
+        (
+            NAME_OF_WEB.replace(
+                "<type>V", '<type xmlns:xsd="http://www.w3.org/2001/XMLSchema">xsd:int</type><skipped>V', 1
+            ).replace("<skipped>VirtualMachine</type>", ""),
+            "InvalidType",
+        ),
         (NAME_OF_WEB.replace("name<", "nonsense<"), "InvalidProperty"),
         (
             NAME_OF_WEB.replace("<type>VirtualMachine</type>", "<type>ManagedEntity</type>").replace(
