@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from lab.vcenter.calls import Call, Handler
-from lab.vcenter.center import PROPERTY_COLLECTOR
-from lab.vcenter.property_collector import Lookup, check_filter, select
+from lab.vcenter.center import PROPERTY_COLLECTOR, SERVICE
+from lab.vcenter.property_collector import Lookup, check_filter, select, select_without_session
 from lab.vcenter.sessions import not_authenticated
 from lab.vcenter.updates import Collector, wait_for_updates
 from lab.vcenter.vocabulary import Data, Reference, identity, invalid_argument, not_found, vmodl
 
 _MOST_OBJECTS: Final = 10_000
 """Objects in one answer when the client sets no limit."""
+
+
+_READABLE_BY_EVERYBODY: Final = {identity(SERVICE): frozenset({"content"})}
+
+WITHOUT_SESSION: Final = frozenset({"RetrieveProperties", "RetrievePropertiesEx"})
+"""Methods that `retrieve_without_session` answers."""
 
 
 def _lookup(call: Call) -> Lookup:
@@ -41,13 +47,31 @@ def _select(call: Call) -> list[Data]:
     return list(found.values())
 
 
+def retrieve_without_session(call: Call, method: str) -> Data:
+    """The answer of a retrieval to somebody who is not logged in, or not any more.
+
+    Reading properties needs no privilege of its own (System.Anonymous): the call succeeds, and each value is told as
+    missing. A client that does not look at missingSet takes the end of its session for an empty answer.
+    """
+    told = [
+        content
+        for spec in call.arguments["specSet"]
+        for content in select_without_session(spec, _lookup(call), _READABLE_BY_EVERYBODY)
+    ]
+    if method == "RetrieveProperties":
+        return told
+    return vmodl.query.PropertyCollector.RetrieveResult(objects=told) if told else None
+
+
 def _retrieve_properties(call: Call) -> list[Data]:
     return _select(call)
 
 
 def _retrieve_properties_ex(call: Call) -> Data:
-    options = call.arguments.get("options")
-    limit = options.maxObjects if options and options.maxObjects else _MOST_OBJECTS
+    limit = call.arguments["options"].maxObjects
+    if limit is not None and limit <= 0:
+        raise invalid_argument("options.maxObjects")
+    limit = _MOST_OBJECTS if limit is None else min(limit, _MOST_OBJECTS)
     return _first_page(call, _select(call), limit)
 
 
@@ -121,7 +145,10 @@ def _wait(call: Call, limit: float | None) -> Data | None:
 
 def _wait_for_updates_ex(call: Call) -> Data | None:
     options = call.arguments.get("options")
-    return _wait(call, options.maxWaitSeconds if options else None)
+    limit = options.maxWaitSeconds if options else None
+    if limit is not None and limit < 0:
+        raise invalid_argument("options.maxWaitSeconds")
+    return _wait(call, limit)
 
 
 def _wait_for_updates(call: Call) -> Data | None:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.esxi.interface import DiskSpec, NicSpec
-from lab.vcenter.vocabulary import Data, Reference, vim
+from lab.vcenter.vocabulary import Data, Reference, identity, vim
 
 _PCI_CONTROLLER: Final = 100
 _FIRST_SCSI_CONTROLLER: Final = 1000
 _UNITS_A_CONTROLLER: Final = 15
 _UNIT_OF_THE_CONTROLLER: Final = 7
 _FIRST_NIC_UNIT: Final = 7
+
+SWITCH_UUID: Final = "50 1f 6c 0e 2a 77 4d 3b-9e 61 08 d4 b3 5a c2 f7"
+"""Of every distributed switch: they are told apart by their datacenters alone."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,17 @@ def _nic(position: int, nic: NicSpec, networks: Mapping[str, Reference], *, runn
         macAddress=nic.mac,
         wakeOnLanEnabled=True,
         deviceInfo=vim.Description(label=nic.label, summary=nic.network),
-        backing=vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(
-            deviceName=nic.network, network=networks[nic.network], useAutoDetect=False
-        ),
+        backing=_nic_backing(nic, networks[nic.network]),
         connectable=vim.vm.device.VirtualDevice.ConnectInfo(
             startConnected=True, allowGuestControl=True, connected=running, status="ok" if running else "untried"
         ),
     )
+
+
+def _nic_backing(nic: NicSpec, network: Reference) -> Data:
+    card = vim.vm.device.VirtualEthernetCard
+    if not isinstance(network, vim.dvs.DistributedVirtualPortgroup):
+        return card.NetworkBackingInfo(deviceName=nic.network, network=network, useAutoDetect=False)
+    # A port names its group by the key alone; the group's name has to be looked up.
+    port = vim.dvs.PortConnection(switchUuid=SWITCH_UUID, portgroupKey=identity(network), portKey=f"{nic.key}")
+    return card.DistributedVirtualPortBackingInfo(port=port)

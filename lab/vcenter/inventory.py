@@ -1,51 +1,24 @@
-"""The inventory tree: root folder, one datacenter with its four folders, one host, datastores, networks and VMs."""
+"""The inventory: the tree of a shape with the host's machines in it, found by reference, name, path or UUID."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from lab.esxi.interface import Host
-from lab.vcenter.hardware import datastore_name
+from lab.vcenter.hardware import SWITCH_UUID
 from lab.vcenter.machine_properties import MachineProperties
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
+from lab.vcenter.places import Place, Places
 from lab.vcenter.properties import Properties
+from lab.vcenter.shape import Shape
 from lab.vcenter.switches import FaultSwitches
 from lab.vcenter.tasks import Tasks
 from lab.vcenter.vocabulary import Data, Kind, Reference, identity, not_found, vim
 
 ROOT: Final[Reference] = vim.Folder("group-d1", None)
-DATACENTER: Final[Reference] = vim.Datacenter("datacenter-2", None)
-VM_FOLDER: Final[Reference] = vim.Folder("group-v3", None)
-HOST_FOLDER: Final[Reference] = vim.Folder("group-h4", None)
-DATASTORE_FOLDER: Final[Reference] = vim.Folder("group-s5", None)
-NETWORK_FOLDER: Final[Reference] = vim.Folder("group-n6", None)
-COMPUTE: Final[Reference] = vim.ComputeResource("domain-s7", None)
-HOST: Final[Reference] = vim.HostSystem("host-8", None)
-SECOND_HOST: Final[Reference] = vim.HostSystem("host-10", None)
-POOL: Final[Reference] = vim.ResourcePool("resgroup-9", None)
 
-DATACENTER_NAME: Final = "lab-dc"
-HOST_NAME: Final = "esxi-1.lab"
-SECOND_HOST_NAME: Final = "esxi-2.lab"
-"""In no list: a VM is on it when it was moved there."""
-
-
-_FIRST_DATASTORE: Final = 20
-_FIRST_NETWORK: Final = 60
 _BEFORE_FIRST_VM: Final = 100
 _DATASTORE_CAPACITY: Final = 1 << 44
-
-
-@dataclass(frozen=True)
-class Place:
-    """An entity of the tree that is no VM."""
-
-    reference: Reference
-    name: str
-    parent: Reference | None
-    children: list[Reference] = field(default_factory=list)
 
 
 def escaped(name: str) -> str:
@@ -54,68 +27,34 @@ def escaped(name: str) -> str:
 
 
 class Inventory:
-    """Everything that is in the tree, made once of the host's machines."""
+    """Everything that is in the tree, made once of the host's machines.
 
-    def __init__(
-        self,
-        host: Host,
-        tasks: Tasks,
-        switches: FaultSwitches,
-        *,
-        datacenter_name: str = DATACENTER_NAME,
-        host_name: str = HOST_NAME,
-    ) -> None:
-        self._datacenter_name = datacenter_name
-        self._host_name = host_name
+    Args:
+        shape: what is around them.
+    """
+
+    def __init__(self, host: Host, tasks: Tasks, switches: FaultSwitches, shape: Shape) -> None:
         specs = [machine.spec for machine in host.machines]
-        stores = dict.fromkeys(datastore_name(disk.datastore_path) for spec in specs for disk in spec.disks)
-        nets = dict.fromkeys(nic.network for spec in specs for nic in spec.nics)
-        self.datastores = {
-            name: vim.Datastore(f"datastore-{number}", None) for number, name in enumerate(stores, _FIRST_DATASTORE)
-        }
-        self.networks = {
-            name: vim.Network(f"network-{number}", None) for number, name in enumerate(nets, _FIRST_NETWORK)
-        }
-        self.machines = [
-            VirtualMachine(machine, number, self.datastores, self.networks)
-            for number, machine in enumerate(host.machines, _BEFORE_FIRST_VM + 1)
-        ]
-        self._switches = switches
-        self._by_id = {identity(machine.reference): machine for machine in self.machines}
-        self._places = {identity(place.reference): place for place in self._build()}
-        self._machine_properties = MachineProperties(
-            hosts=(HOST, SECOND_HOST),
-            pool=POOL,
-            folder=VM_FOLDER,
-            datastores=self.datastores,
-            networks=self.networks,
-            tasks=tasks,
-            switches=switches,
-        )
-
-    def _build(self) -> Iterator[Place]:
-        yield Place(ROOT, "Datacenters", None, [DATACENTER])
-        yield Place(DATACENTER, self._datacenter_name, ROOT, [VM_FOLDER, HOST_FOLDER, DATASTORE_FOLDER, NETWORK_FOLDER])
-        yield Place(VM_FOLDER, "vm", DATACENTER, [machine.reference for machine in self.machines])
-        yield Place(HOST_FOLDER, "host", DATACENTER, [COMPUTE])
-        yield Place(DATASTORE_FOLDER, "datastore", DATACENTER, list(self.datastores.values()))
-        yield Place(NETWORK_FOLDER, "network", DATACENTER, list(self.networks.values()))
-        yield Place(COMPUTE, self._host_name, HOST_FOLDER, [HOST, POOL])
-        yield Place(HOST, self._host_name, COMPUTE)
-        yield Place(SECOND_HOST, SECOND_HOST_NAME, COMPUTE)
-        yield Place(POOL, "Resources", COMPUTE)
-        for name, reference in self.datastores.items():
-            yield Place(reference, name, DATASTORE_FOLDER)
-        for name, reference in self.networks.items():
-            yield Place(reference, name, NETWORK_FOLDER)
-
-    def delete(self, name: str) -> None:
-        """Take a VM out, as somebody does who deletes it or unregisters it."""
-        with_name = [machine for machine in self.machines if machine.name == name]
-        for machine in with_name:
-            self.machines.remove(machine)
-            self._by_id.pop(identity(machine.reference))
-            self._places[identity(VM_FOLDER)].children.remove(machine.reference)
+        self._places = Places(shape, specs)
+        self.machines: list[VirtualMachine] = []
+        self._by_id: dict[str, VirtualMachine] = {}
+        self._properties: dict[str, MachineProperties] = {}
+        for number, (machine, home) in enumerate(
+            zip(host.machines, self._places.homes, strict=True), _BEFORE_FIRST_VM + 1
+        ):
+            made = VirtualMachine(machine, number, home.datacenter.datastores, home.datacenter.networks)
+            self.machines.append(made)
+            self._by_id[identity(made.reference)] = made
+            self._properties[identity(made.reference)] = MachineProperties(
+                host=home.host,
+                pool=home.pool,
+                folder=home.folder,
+                datastores=home.datacenter.datastores,
+                networks=home.datacenter.networks,
+                tasks=tasks,
+                switches=switches,
+            )
+            self._places.settle(made.reference, home, machine.spec)
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -142,15 +81,19 @@ class Inventory:
         return found
 
     def _find_snapshot(self, reference: Reference) -> tuple[VirtualMachine, SnapshotRecord] | None:
-        for machine in self.machines:
-            for record in machine.snapshots():
-                if identity(machine.snapshot_reference(record.sequence)) == identity(reference):
-                    return machine, record
+        """By its id, "snapshot-101-3" for the third one of vm-101."""
+        _, _, numbers = identity(reference).partition("-")
+        machine = self._by_id.get(f"vm-{numbers.partition('-')[0]}")
+        if machine is None:
+            return None
+        for record in machine.snapshots():
+            if identity(machine.snapshot_reference(record.sequence)) == identity(reference):
+                return machine, record
         return None
 
     def children(self, reference: Reference) -> list[Reference]:
         """What is directly below an entity."""
-        place = self._places.get(identity(reference))
+        place = self._places.by_id.get(identity(reference))
         return list(place.children) if place else []
 
     def below(self, container: Reference, *, recursive: bool) -> list[Reference]:
@@ -166,7 +109,7 @@ class Inventory:
         """An entity's name as the API shows it."""
         if identity(reference) in self._by_id:
             return escaped(self._by_id[identity(reference)].name)
-        return escaped(self._places[identity(reference)].name)
+        return escaped(self._places.by_id[identity(reference)].name)
 
     def child_named(self, parent: Reference, name: str) -> Reference | None:
         """A child by its name; names do not differ by case (vSphere)."""
@@ -193,12 +136,14 @@ class Inventory:
         """The properties of an entity or a snapshot; None when there is no such thing."""
         if isinstance(reference, vim.vm.Snapshot):
             found = self._find_snapshot(reference)
-            return self._machine_properties.of_snapshot(*found) if found else None
+            return self._properties[identity(found[0].reference)].of_snapshot(*found) if found else None
         if isinstance(reference, vim.VirtualMachine):
             machine = self._by_id.get(identity(reference))
-            return self._machine_properties.of_machine(machine, escaped(machine.name)) if machine else None
-        place = self._places.get(identity(reference))
-        if place is None or not isinstance(reference, type(place.reference)):
+            if machine is None:
+                return None
+            return self._properties[identity(reference)].of_machine(machine, escaped(machine.name))
+        place = self._places.by_id.get(identity(reference))
+        if place is None or type(reference) is not type(place.reference):
             return None
         return {**self._common(place), **self._special(place)}
 
@@ -216,58 +161,57 @@ class Inventory:
         if kind is vim.Folder:
             return {"childEntity": lambda: list(place.children), "childType": lambda: [vim.Folder]}
         if kind is vim.Datacenter:
+            datacenter = self._places.datacenter_of(place.reference)
             return {
-                "vmFolder": lambda: VM_FOLDER,
-                "hostFolder": lambda: HOST_FOLDER,
-                "datastoreFolder": lambda: DATASTORE_FOLDER,
-                "networkFolder": lambda: NETWORK_FOLDER,
-                **self._resources(),
+                "vmFolder": lambda: datacenter.vm_folder.reference,
+                "hostFolder": lambda: datacenter.host_folder.reference,
+                "datastoreFolder": lambda: datacenter.datastore_folder.reference,
+                "networkFolder": lambda: datacenter.network_folder.reference,
+                **self._resources(place),
             }
-        if kind is vim.ComputeResource:
-            return {"host": lambda: [HOST], "resourcePool": lambda: POOL, **self._resources()}
+        if issubclass(kind, vim.ComputeResource):
+            return {
+                "host": lambda: self._places.hosts_of(place.reference),
+                "resourcePool": lambda: self._places.pool_of(place.reference),
+                **self._resources(place),
+            }
         if kind is vim.HostSystem:
-            return {"vm": self._machine_references, "runtime": _host_runtime, **self._resources()}
+            return {"vm": lambda: list(place.machines), "runtime": _host_runtime, **self._resources(place)}
         if kind is vim.ResourcePool:
-            return {"vm": self._machine_references, "owner": lambda: COMPUTE}
+            return {"vm": lambda: list(place.machines), "owner": lambda: place.parent}
         if kind is vim.Datastore:
-            return {
-                "summary": lambda: _datastore_summary(place, self._switches.free_space),
-                "vm": lambda: self._using(place.reference, "datastore"),
-            }
-        return {
+            return {"summary": lambda: _datastore_summary(place), "vm": lambda: list(place.machines)}
+        if kind is vim.dvs.VmwareDistributedVirtualSwitch:
+            return {"uuid": lambda: SWITCH_UUID}
+        network = {
             "summary": lambda: vim.Network.Summary(network=place.reference, name=place.name, accessible=True),
-            "vm": lambda: self._using(place.reference, "network"),
-            "host": lambda: [HOST],
+            "vm": lambda: list(place.machines),
+            "host": lambda: [host.reference for host, _ in self._places.datacenter_of(place.reference).hosts],
         }
+        if kind is vim.dvs.DistributedVirtualPortgroup:
+            network["key"] = lambda: identity(place.reference)
+        return network
 
-    def _resources(self) -> Properties:
+    def _resources(self, place: Place) -> Properties:
+        """Every host has every datastore and every network of its datacenter."""
+        datacenter = self._places.datacenter_of(place.reference)
         return {
-            "datastore": lambda: list(self.datastores.values()),
-            "network": lambda: list(self.networks.values()),
+            "datastore": lambda: list(datacenter.datastores.values()),
+            "network": lambda: list(datacenter.networks.values()),
         }
-
-    def _machine_references(self) -> Sequence[Reference]:
-        return [machine.reference for machine in self.machines]
-
-    def _using(self, reference: Reference, name: str) -> list[Reference]:
-        return [
-            machine.reference
-            for machine in self.machines
-            if reference in self._machine_properties.of_machine(machine, machine.name)[name]()
-        ]
 
 
 def _host_runtime() -> Data:
     return vim.host.RuntimeInfo(connectionState="connected", powerState="poweredOn", inMaintenanceMode=False)
 
 
-def _datastore_summary(place: Place, free_space: Mapping[str, int]) -> Data:
+def _datastore_summary(place: Place) -> Data:
     return vim.Datastore.Summary(
         datastore=place.reference,
         name=place.name,
         url=f"ds:///vmfs/volumes/{place.name}/",
         capacity=_DATASTORE_CAPACITY,
-        freeSpace=free_space.get(place.name, _DATASTORE_CAPACITY // 2),
+        freeSpace=_DATASTORE_CAPACITY // 2,
         accessible=True,
         multipleHostAccess=False,
         type="VMFS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TypeAlias
 
 from lab.vcenter.vocabulary import Data, Kind, Support, typed, vmodl
@@ -17,6 +18,17 @@ def check_path(kind: Kind, path: str) -> None:
     Raises:
         vmodl.query.InvalidProperty: naming the path.
     """
+    _steps(kind, path)
+
+
+@cache
+def _steps(kind: Kind, path: str) -> tuple[tuple[str, Kind], ...]:
+    """The names along a path, each with the type that its value has.
+
+    Raises:
+        vmodl.query.InvalidProperty: naming the path.
+    """
+    steps = []
     for position, name in enumerate(path.split(".")):
         # A path never leads through a reference into another object; that is what traversal is for.
         if not issubclass(kind, Support.DataObject) and position:
@@ -25,6 +37,8 @@ def check_path(kind: Kind, path: str) -> None:
             kind = kind._GetPropertyInfo(name).type  # noqa: SLF001 - pyVmomi's official name
         except AttributeError:
             raise vmodl.query.InvalidProperty(name=path, msg=f"The property path {path} is not known") from None
+        steps.append((name, kind))
+    return tuple(steps)
 
 
 class ObjectReader:
@@ -45,16 +59,15 @@ class ObjectReader:
         Raises:
             vmodl.query.InvalidProperty: the schema has no such path.
         """
-        check_path(self._kind, path)
-        first, *rest = path.split(".")
+        (first, kind), *rest = _steps(self._kind, path)
         if first not in self._made:
             maker = self._properties.get(first)
             self._made[first] = maker() if maker else None
-        value = typed(self._kind._GetPropertyInfo(first).type, self._made[first])  # noqa: SLF001 - pyVmomi's official name
-        for name in rest:
+        value = typed(kind, self._made[first])
+        for name, inner in rest:
             if value is None:
                 return None
-            value = typed(value._GetPropertyInfo(name).type, getattr(value, name))  # noqa: SLF001 - the same
+            value = typed(inner, getattr(value, name))
         return value
 
     def read_all(self) -> dict[str, Data]:

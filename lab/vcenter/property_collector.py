@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from lab.vcenter.properties import ObjectReader, Properties, check_path
-from lab.vcenter.vocabulary import Data, Kind, Reference, Support, identity, invalid_argument, not_found, vmodl
+from lab.vcenter.sessions import not_authenticated
+from lab.vcenter.vocabulary import (
+    Data,
+    Kind,
+    Reference,
+    Support,
+    identity,
+    invalid_argument,
+    not_found,
+    vmodl,
+)
 
 Lookup: TypeAlias = Callable[[Reference], Properties | None]
 """Gives an object's properties, None where there is no such object."""
@@ -33,18 +44,29 @@ def check_filter(spec: Data) -> None:
 
     Raises:
         vmodl.query.InvalidProperty: a path that its type does not have.
+        vmodl.fault.InvalidType: a type that has no properties to select, since it is no managed object's.
         vmodl.fault.InvalidArgument: a selection set's name that nothing in the filter has.
     """
     for wanted in spec.propSet:
+        _refuse_data_type(wanted.type, "type")
         for path in wanted.pathSet:
             check_path(wanted.type, path)
     for start in spec.objectSet:
         named = _named_traversals(start.selectSet)
         for selection in _all_selections(start.selectSet):
             if _is_traversal(selection):
+                _refuse_data_type(selection.type, "type")
                 check_path(selection.type, selection.path)
             elif selection.name not in named:
                 raise invalid_argument("specSet.objectSet.selectSet.name")
+
+
+def _refuse_data_type(kind: Kind | None, argument: str) -> None:
+    if kind is None or not issubclass(kind, Support.ManagedObject):
+        name = "" if kind is None else Support.GetWsdlName(kind)
+        raise vmodl.fault.InvalidType(
+            argument=argument, msg=f"The request refers to an unexpected or unknown type: {name}"
+        )
 
 
 def select(spec: Data, lookup: Lookup) -> list[Selected]:
@@ -69,14 +91,61 @@ def select(spec: Data, lookup: Lookup) -> list[Selected]:
     return list(found.values())
 
 
+def select_without_session(spec: Data, lookup: Lookup, readable: Mapping[str, frozenset[str]]) -> list[Data]:
+    """What a filter tells somebody who is not logged in: that objects exist, and why no value of theirs is told.
+
+    Nothing is reached through traversals, since these are values too.
+
+    Args:
+        spec: the filter.
+        lookup: gives the properties of objects, for nobody's session.
+        readable: by object id, the paths that everybody may read.
+
+    Raises:
+        vmodl.fault.ManagedObjectNotFound: a starting object is gone, as everything is that belonged to a session.
+    """
+    check_filter(spec)
+    told = []
+    for start in spec.objectSet:
+        properties = lookup(start.obj)
+        if properties is None:
+            if spec.reportMissingObjectsInResults:
+                continue
+            raise not_found(start.obj)
+        wanted = _fitting(start.obj, spec.propSet)
+        if wanted is None or start.skip:
+            continue
+        open_paths = readable.get(identity(start.obj), frozenset())
+        reader = ObjectReader(type(start.obj), properties)
+        paths = list(properties) if wanted.all else list(wanted.pathSet)
+        told.append(
+            vmodl.query.PropertyCollector.ObjectContent(
+                obj=start.obj,
+                propSet=[
+                    vmodl.DynamicProperty(name=path, val=reader.read(path)) for path in paths if path in open_paths
+                ],
+                missingSet=[
+                    vmodl.query.PropertyCollector.MissingProperty(path=path, fault=not_authenticated(start.obj))
+                    for path in paths
+                    if path not in open_paths
+                ],
+            )
+        )
+    return told
+
+
+def _fitting(reference: Reference, wanted: Sequence[Data]) -> Data | None:
+    """The specification that speaks for an object: that of the most derived type which fits."""
+    fitting = [spec for spec in wanted if issubclass(type(reference), spec.type)]
+    return max(fitting, key=lambda one: len(one.type.__mro__), default=None)
+
+
 def _values(reference: Reference, wanted: Sequence[Data], lookup: Lookup) -> dict[str, Data] | None:
     """The values of an object; None when the filter does not speak of its type, or it vanished meanwhile."""
-    fitting = [spec for spec in wanted if issubclass(type(reference), spec.type)]
-    properties = lookup(reference)
-    if not fitting or properties is None:
+    spec = _fitting(reference, wanted)
+    properties = lookup(reference) if spec is not None else None
+    if spec is None or properties is None:
         return None
-    # The most derived of the fitting types speaks for the object.
-    spec = max(fitting, key=lambda one: len(one.type.__mro__))
     reader = ObjectReader(type(reference), properties)
     try:
         values = reader.read_all() if spec.all else {path: reader.read(path) for path in spec.pathSet}
@@ -91,9 +160,9 @@ def _reach(start: Data, lookup: Lookup) -> Iterator[Reference]:
     if not start.skip:
         yield start.obj
     done: set[tuple[str, int]] = set()
-    pending: list[tuple[Reference, Sequence[Data]]] = [(start.obj, start.selectSet)]
+    pending = deque([(start.obj, start.selectSet)])
     while pending:
-        reference, selections = pending.pop(0)
+        reference, selections = pending.popleft()
         for selection in selections:
             traversal = selection if _is_traversal(selection) else named[selection.name]
             step = (identity(reference), id(traversal))

@@ -8,7 +8,10 @@ from typing import Final
 from lab.vcenter.calls import Call, Handler
 from lab.vcenter.properties import ObjectReader
 from lab.vcenter.views import ContainerView
-from lab.vcenter.vocabulary import Data, identity, not_found, now, vim
+from lab.vcenter.vocabulary import Data, identity, invalid_argument, not_found, now, vim
+
+_CONTAINERS: Final = (vim.Folder, vim.Datacenter, vim.ComputeResource, vim.ResourcePool, vim.HostSystem)
+"""What a container view can be made of."""
 
 
 def _service_content(call: Call) -> Data:
@@ -28,6 +31,8 @@ def _fetch(call: Call) -> Data:
 
 
 def _log_in(call: Call) -> Data:
+    if call.session is not None:
+        raise vim.fault.InvalidLogin(msg="Cannot complete login: this session is logged in already.")
     call.new_session = call.center.sessions.log_in(
         call.arguments["userName"], call.arguments["password"], address=call.address, agent=call.agent
     )
@@ -44,12 +49,14 @@ def _session_is_active(call: Call) -> bool:
 
 
 def _create_container_view(call: Call) -> Data:
-    container = call.arguments["container"]
-    if call.center.inventory.properties(container) is None:
-        raise not_found(container)
+    container, kinds = call.arguments["container"], call.arguments["type"]
+    if not isinstance(container, _CONTAINERS):
+        raise invalid_argument("container")
+    if not all(kind is not None and issubclass(kind, vim.ManagedEntity) for kind in kinds):
+        raise invalid_argument("type")
     reference = vim.view.ContainerView(f"session[{call.caller.key}]{uuid.uuid4()}", None)
     call.caller.views[identity(reference)] = ContainerView(
-        reference, container, call.arguments.get("type") or (), recursive=call.arguments["recursive"]
+        reference, container, kinds, recursive=call.arguments["recursive"]
     )
     return reference
 

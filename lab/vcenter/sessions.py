@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lab.vcenter.vocabulary import Data, Reference, now, vim
+from lab.vcenter.vocabulary import Data, Reference, identity, now, vim, vmodl
 
 if TYPE_CHECKING:
+    from lab.vcenter.inventory import Inventory
+    from lab.vcenter.properties import Properties
     from lab.vcenter.updates import Collector
     from lab.vcenter.views import ContainerView
 
@@ -38,6 +40,21 @@ class Session:
     views: dict[str, ContainerView] = field(default_factory=dict)
     collectors: dict[str, Collector] = field(default_factory=dict)
     unread: dict[str, list[Data]] = field(default_factory=dict)
+
+    def properties(self, reference: Reference, inventory: Inventory) -> Properties | None:
+        """The properties of an object that lives in this session; None where there is no such object."""
+        key = identity(reference)
+        if isinstance(reference, vim.view.ContainerView):
+            view = self.views.get(key)
+            return view.properties(inventory) if view else None
+        if isinstance(reference, vmodl.query.PropertyCollector):
+            collector = self.collectors.get(key)
+            return {"filter": collector.filter_references} if collector else None
+        if isinstance(reference, vmodl.query.PropertyCollector.Filter):
+            specs = (collector.filters.get(key) for collector in self.collectors.values())
+            spec = next((one for one in specs if one is not None), None)
+            return {"spec": lambda: spec, "partialUpdates": lambda: False} if spec is not None else None
+        return None
 
     def described(self) -> Data:
         """As the API shows it."""

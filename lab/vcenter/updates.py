@@ -44,6 +44,10 @@ class Collector:
         self.filters[identity(reference)] = spec
         return reference
 
+    def filter_references(self) -> list[Reference]:
+        """The filters, as the collector's property `filter` tells them."""
+        return [vmodl.query.PropertyCollector.Filter(key, None) for key in self.filters]
+
     def known_at(self, version: str | None) -> Known:
         """What the client knows.
 
@@ -52,9 +56,10 @@ class Collector:
         """
         if not version:
             return {}
-        if not version.isdecimal() or int(version) not in self.versions:
-            raise vmodl.query.InvalidCollectorVersion(msg=f"The collector version {version} is not known")
-        return self.versions[int(version)]
+        for number, known in self.versions.items():
+            if str(number) == version:
+                return known
+        raise vmodl.query.InvalidCollectorVersion(msg=f"The collector version {version} is not known")
 
     def remember(self, known: Known) -> str:
         """A new version."""

@@ -59,7 +59,9 @@ def _read_view(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) -> l
     )
     try:
         found = list(_retrieve(session, specification))
-    except vmodl.MethodFault:
+    except vmodl.MethodFault as fault:
+        if isinstance(fault, vmodl.fault.ManagedObjectNotFound) and fault.obj == view:
+            raise vim.fault.NotAuthenticated(object=view, msg="the view ended with its session") from fault
         _destroy(view)
         raise
     # After a broken connection it is left to end with its session: one more call would wait for one more timeout.
@@ -69,7 +71,7 @@ def _read_view(session: VsphereSession, paths: Mapping[Any, Sequence[str]]) -> l
 
 def _destroy(view: Any) -> None:  # noqa: ANN401 - pyVmomi's
     # Where the session has ended meanwhile, so has the view.
-    with contextlib.suppress(vim.fault.NotAuthenticated):
+    with contextlib.suppress(vim.fault.NotAuthenticated, vmodl.fault.ManagedObjectNotFound):
         view.Destroy()
 
 
@@ -84,4 +86,19 @@ def _retrieve(session: VsphereSession, specification: Any) -> Iterator[tuple[Any
 
 def _objects(contents: Iterable[Any]) -> Iterator[tuple[Any, Properties]]:
     for content in contents:
+        _refuse_untold(content)
         yield content.obj, {item.name: item.val for item in content.propSet}
+
+
+def _refuse_untold(content: Any) -> None:  # noqa: ANN401 - pyVmomi's
+    """Take no answer for an empty one that vSphere gave to somebody who is not logged in any more.
+
+    Reading properties needs no session: without one the call succeeds, and each value is listed as missing. Passed
+    over, a VM with snapshots would look like one without.
+
+    Raises:
+        vim.fault.NotAuthenticated: the session has ended.
+    """
+    for missing in content.missingSet:
+        if isinstance(missing.fault, vim.fault.NotAuthenticated):
+            raise missing.fault
