@@ -29,13 +29,20 @@ from activities.conversion import ConversionActivities
 from activities.execution import ExplainedErrors
 from activities.host_budget import HostBudgetActivities
 from activities.logs import JobInLogs, configure_logging
+from activities.preflight import PreflightActivities
 from activities.rate_limit import job_rates
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, TASK_QUEUE, host_queue
-from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
+from workflows.operations import (
+    CheckMigrationWorkflow,
+    CheckSourceWorkflow,
+    ListSourcesWorkflow,
+    ListVmsWorkflow,
+    PreflightWorkflow,
+)
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
 from xms.config import Config, find_config, load_config
@@ -54,6 +61,7 @@ WORKFLOWS: Final = [
     CheckSourceWorkflow,
     ListVmsWorkflow,
     CheckMigrationWorkflow,
+    PreflightWorkflow,
 ]
 
 Role = Literal["all", "control", "data"]
@@ -101,7 +109,12 @@ def workers(client: Client, config: Config, role: Role, threads: ThreadPoolExecu
     }
     found = []
     if role in {"all", "control"}:
-        providers = (SourceActivities(config), TargetActivities(config), HostBudgetActivities(client))
+        providers = (
+            SourceActivities(config),
+            TargetActivities(config),
+            PreflightActivities(config),
+            HostBudgetActivities(client),
+        )
         found.append(
             Worker(
                 client,

@@ -53,6 +53,7 @@ class Inventory:
     """Everything that is in the tree, made once of the host's machines."""
 
     def __init__(self, host: Host, tasks: Tasks, switches: FaultSwitches) -> None:
+        self._switches = switches
         specs = [machine.spec for machine in host.machines]
         stores = dict.fromkeys(datastore_name(disk.datastore_path) for spec in specs for disk in spec.disks)
         nets = dict.fromkeys(nic.network for spec in specs for nic in spec.nics)
@@ -202,12 +203,12 @@ class Inventory:
         if kind is vim.ComputeResource:
             return {"host": lambda: [HOST], "resourcePool": lambda: POOL, **self._resources()}
         if kind is vim.HostSystem:
-            return {"vm": self._machine_references, "runtime": _host_runtime, **self._resources()}
+            return {"vm": self._machine_references, "runtime": self._host_runtime, **self._resources()}
         if kind is vim.ResourcePool:
             return {"vm": self._machine_references, "owner": lambda: COMPUTE}
         if kind is vim.Datastore:
             return {
-                "summary": lambda: _datastore_summary(place),
+                "summary": lambda: _datastore_summary(place, self._switches),
                 "vm": lambda: self._using(place.reference, "datastore"),
             }
         return {
@@ -222,6 +223,13 @@ class Inventory:
             "network": lambda: list(self.networks.values()),
         }
 
+    def _host_runtime(self) -> Data:
+        return vim.host.RuntimeInfo(
+            connectionState=self._switches.host_connection,
+            powerState="poweredOn",
+            inMaintenanceMode=self._switches.host_in_maintenance,
+        )
+
     def _machine_references(self) -> Sequence[Reference]:
         return [machine.reference for machine in self.machines]
 
@@ -233,19 +241,15 @@ class Inventory:
         ]
 
 
-def _host_runtime() -> Data:
-    return vim.host.RuntimeInfo(connectionState="connected", powerState="poweredOn", inMaintenanceMode=False)
-
-
-def _datastore_summary(place: Place) -> Data:
+def _datastore_summary(place: Place, switches: FaultSwitches) -> Data:
     return vim.Datastore.Summary(
         datastore=place.reference,
         name=place.name,
         url=f"ds:///vmfs/volumes/{place.name}/",
         capacity=_DATASTORE_CAPACITY,
-        freeSpace=_DATASTORE_CAPACITY // 2,
-        accessible=True,
+        freeSpace=switches.free_space.get(place.name, _DATASTORE_CAPACITY // 2),
+        accessible=place.name not in switches.unreachable_datastores,
         multipleHostAccess=False,
         type="VMFS",
-        maintenanceMode="normal",
+        maintenanceMode="inMaintenance" if place.name in switches.datastores_in_maintenance else "normal",
     )

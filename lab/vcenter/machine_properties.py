@@ -44,7 +44,7 @@ class MachineProperties:
             "overallStatus": lambda: "green",
             "configStatus": lambda: "green",
             "recentTask": lambda: self._tasks.recent(machine.reference),
-            "capability": lambda: _CAPABILITY,
+            "capability": lambda: _capability(machine),
             "config": machine.config,
             "runtime": lambda: self._runtime(machine),
             "guest": lambda: _guest(machine),
@@ -75,9 +75,9 @@ class MachineProperties:
     def _runtime(self, machine: VirtualMachine) -> Data:
         return vim.vm.RuntimeInfo(
             host=self._host,
-            connectionState="connected",
+            connectionState=self._switches.vm_connections.get(machine.name, "connected"),
             powerState=machine.machine.power_state,
-            faultToleranceState="notConfigured",
+            faultToleranceState=machine.machine.spec.fault_tolerance,
             toolsInstallerMounted=False,
             numMksConnections=0,
             recordReplayState="inactive",
@@ -93,7 +93,7 @@ class MachineProperties:
             runtime=self._runtime(machine),
             config=vim.vm.Summary.ConfigSummary(
                 name=spec.name,
-                template=False,
+                template=spec.template,
                 vmPathName=config.files.vmPathName,
                 memorySizeMB=spec.memory >> 20,
                 numCpu=spec.cpus,
@@ -114,15 +114,16 @@ class MachineProperties:
         )
 
 
-_CAPABILITY = vim.vm.Capability(
-    snapshotOperationsSupported=True,
-    multipleSnapshotsSupported=True,
-    poweredOffSnapshotsSupported=True,
-    quiescedSnapshotsSupported=True,
-    changeTrackingSupported=True,
-    bootOptionsSupported=True,
-    toolsSyncTimeSupported=True,
-)
+def _capability(machine: VirtualMachine) -> Data:
+    return vim.vm.Capability(
+        snapshotOperationsSupported=True,
+        multipleSnapshotsSupported=True,
+        poweredOffSnapshotsSupported=True,
+        quiescedSnapshotsSupported=True,
+        changeTrackingSupported=machine.machine.spec.change_tracking_supported,
+        bootOptionsSupported=True,
+        toolsSyncTimeSupported=True,
+    )
 
 
 def _tools_status(machine: VirtualMachine) -> str:
@@ -143,7 +144,9 @@ def _guest(machine: VirtualMachine) -> Data:
     return vim.vm.GuestInfo(
         toolsStatus=_tools_status(machine),
         toolsRunningStatus=_tools_running_status(machine),
-        toolsVersionStatus2="guestToolsUnmanaged",
+        toolsVersionStatus2=(
+            "guestToolsUnmanaged" if machine.machine.spec.tools_installed else "guestToolsNotInstalled"
+        ),
         guestState="running" if running else "notRunning",
         guestId=machine.machine.spec.guest_id if running else None,
         guestFamily="linuxGuest" if running else None,

@@ -212,7 +212,7 @@ class VirtualMachine:
             for disk in spec.disks
         ]
         devices = hardware.devices(
-            disks, spec.nics, datastores=self._datastores, networks=self._networks, running=self.running
+            spec, disks, datastores=self._datastores, networks=self._networks, running=self.running
         )
         tracking = record.change_tracking if record else self.machine.change_tracking
         return vim.vm.ConfigInfo(
@@ -221,14 +221,15 @@ class VirtualMachine:
             name=self.name,
             guestFullName=_GUESTS.get(spec.guest_id, "Other Linux (64-bit)"),
             guestId=spec.guest_id,
-            version="vmx-19",
+            version=spec.hardware_version,
             uuid=self.bios_uuid,
             instanceUuid=self.instance_uuid,
-            template=False,
+            template=spec.template,
             annotation=record.annotation if record else self.machine.annotation,
             firmware=spec.firmware,
+            keyId=hardware.A_KEY if spec.encrypted or spec.trusted_platform_module else None,
             changeTrackingEnabled=tracking,
-            bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
+            bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=spec.secure_boot),
             files=vim.vm.FileInfo(vmPathName=f"{self.directory}{self.name}.vmx"),
             flags=vim.vm.FlagInfo(),
             defaultPowerOps=vim.vm.DefaultPowerOpInfo(powerOffType="soft"),

@@ -16,6 +16,11 @@ class FaultSwitches:
         page_size: changed areas in one answer; vSphere gives at most 2,000.
         empty_pages: an answer whose next area begins later than asked says so by a window without areas.
         consolidation_needed: names of VMs whose disks need consolidation, until ConsolidateVMDisks_Task.
+        free_space: bytes that are free on a datastore, by its name; half of it is unless set.
+        unreachable_datastores, datastores_in_maintenance: their names.
+        host_connection: of the host: connected, disconnected or notResponding.
+        host_in_maintenance: whether it is.
+        vm_connections: of VMs that vCenter does not reach, by their names: disconnected, orphaned, inaccessible, invalid.
     """
 
     task_delay: float = 0.0
@@ -24,3 +29,9 @@ class FaultSwitches:
     page_size: int = 2000
     empty_pages: bool = False
     consolidation_needed: set[str] = field(default_factory=set)
+    free_space: dict[str, int] = field(default_factory=dict)
+    unreachable_datastores: set[str] = field(default_factory=set)
+    datastores_in_maintenance: set[str] = field(default_factory=set)
+    host_connection: str = "connected"
+    host_in_maintenance: bool = False
+    vm_connections: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,77 @@
+"""What a preflight asks of the source and the target, and its verdicts."""
+
+from __future__ import annotations
+
+from temporalio import activity
+
+from activities.execution import activity_pulse
+from xms.config import Config
+from xms.errors import TargetRefusedLogin
+from xms.models import job_id
+from xms.openstack.check import Candidate, Reading, facts_of
+from xms.openstack.cloud import connect as connect_target
+from xms.orders.preflight import (
+    LookAtTarget,
+    PreflightOrder,
+    PreflightReport,
+    Subjects,
+    TargetFacts,
+    TargetLook,
+)
+from xms.preflight.judge import judge
+from xms.vsphere.session import connect as connect_source
+from xms.vsphere.subjects import subjects
+
+
+class PreflightActivities:
+    """Read-only: nothing of either side is changed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def gather_subjects(self, order: PreflightOrder) -> Subjects:
+        """Read the VMs that are meant, with their hosts and datastores."""
+        with connect_source(order.source, self.config.source(order.source)) as session:
+            return Subjects.of(order.source, subjects(session, order))
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def look_at_target(self, order: LookAtTarget) -> Subjects:
+        """Look whether the target can take each of them; what is the same for all is asked once."""
+        source, found, pulse = order.subjects.source, order.subjects.unpacked(), activity_pulse()
+        try:
+            cloud = connect_target(self.config.target, order.wanted.project)
+        except TargetRefusedLogin as refusal:
+            facts = TargetFacts(looks=_refused(refusal))
+            return Subjects.of(source, [subject.model_copy(update={"target": facts}) for subject in found])
+        with cloud:
+            reading = Reading(cloud, pulse)
+            looked = [
+                subject.model_copy(
+                    update={
+                        "target": facts_of(
+                            reading,
+                            self.config.target,
+                            order.wanted,
+                            Candidate(vm=subject.vm, job_id=order.job_id or job_id(source, subject.vm.name)),
+                        )
+                    }
+                )
+                for subject in found
+            ]
+        return Subjects.of(source, looked)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def judge_subjects(self, order: Subjects) -> PreflightReport:
+        """Ask every rule about every subject."""
+        return PreflightReport.of(order.source, [judge(subject) for subject in order.unpacked()])
+
+
+def _refused(refusal: TargetRefusedLogin) -> tuple[TargetLook, ...]:
+    """Nothing can be looked at in a project that lets nobody in."""
+    because = "not looked at: the project could not be entered"
+    others = ("flavor", "volume type", "availability zone", "network map", "networks", "quota")
+    return (
+        TargetLook(what="project", trouble=refusal.trouble()),
+        *(TargetLook(what=what, skipped=because) for what in others),
+    )
