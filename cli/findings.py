@@ -96,7 +96,7 @@ def plainly(found: Sequence[Finding]) -> str:
 def refusal(preflight: VmPreflight, source: str) -> XmsError:
     """Why a VM whose verdict is Block is not submitted.
 
-    Where all that stands against it is what was typed (a name that the target does not have), the error is of that kind.
+    Where all that stands against it is what was typed (a name that is not there), the error is of that kind.
     """
     from xms.client.failures import error_of
 

@@ -91,7 +91,9 @@ def submit(  # noqa: PLR0913 - the command's options
         rate_limit=parse_rate(rate_limit, "--rate-limit"),
         requested_by=who(),
     )
-    report = ask(lambda migrations: migrations.preflight_of(spec), f"checking {spec.vm} on {spec.source} and the target")
+    report = ask(
+        lambda migrations: migrations.preflight_of(spec), f"checking {spec.vm} on {spec.source} and the target"
+    )
     (found,) = report.vms
     see_it_may_go(found, spec.source, accept_warnings=accept_warnings)
     job_id = ask(lambda migrations: migrations.submit(spec))

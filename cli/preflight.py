@@ -28,7 +28,9 @@ def preflight(  # noqa: PLR0913 - the command's options
         str | None, typer.Option(metavar="NAME", help="Look whether this project's quota suffices; needs --flavor.")
     ] = None,
     flavor: Annotated[str | None, typer.Option(metavar="NAME", help="Look whether this flavor suffices.")] = None,
-    volume_type: Annotated[str | None, typer.Option(metavar="NAME", help="Look whether this volume type is there.")] = None,
+    volume_type: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Look whether this volume type is there.")
+    ] = None,
     network_map: Annotated[
         list[str] | None,
         typer.Option(metavar="SOURCE=NETWORK", help="As of submit: look whether each NIC has a network there."),

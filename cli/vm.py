@@ -33,7 +33,9 @@ def list_vms(
         print_json({"vms": [vm.model_dump(mode="json") for vm in found.vms]})
         return
     if not found.vms:
-        say(f"no VM of {name} matches '{pattern}'" if pattern else f"{name} has no VMs, or its account may not see them")
+        say(
+            f"no VM of {name} matches '{pattern}'" if pattern else f"{name} has no VMs, or its account may not see them"
+        )
         return
     out = console()
     vms = sorted(found.vms, key=lambda vm: (vm.name, vm.path))

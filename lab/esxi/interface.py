@@ -62,7 +62,7 @@ class MachineSpec:
         guest: False for a machine without a guest: its disks alone, in a QEMU without CPU, written by `Machine.write`.
         plays_tools: without a guest only: the lab plays a guest with tools, which shuts down at once when asked.
         hardware_version, controller, shared_bus, secure_boot, template, encrypted, trusted_platform_module,
-            fault_tolerance, change_tracking_supported, tools_installed: as vCenter shows them; nothing follows from them.
+            fault_tolerance, change_tracking_supported, tools_installed: as vCenter shows them, and no more than that.
         passthrough: labels of PCI devices of the host.
     """
 

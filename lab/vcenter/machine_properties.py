@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
 from lab.vcenter.properties import Properties
 from lab.vcenter.switches import FaultSwitches
@@ -44,7 +46,7 @@ class MachineProperties:
             "overallStatus": lambda: "green",
             "configStatus": lambda: "green",
             "recentTask": lambda: self._tasks.recent(machine.reference),
-            "capability": lambda: _capability(machine),
+            "capability": lambda: _capability(change_tracking=spec.change_tracking_supported),
             "config": machine.config,
             "runtime": lambda: self._runtime(machine),
             "guest": lambda: _guest(machine),
@@ -114,13 +116,14 @@ class MachineProperties:
         )
 
 
-def _capability(machine: VirtualMachine) -> Data:
+@functools.cache
+def _capability(*, change_tracking: bool) -> Data:
     return vim.vm.Capability(
         snapshotOperationsSupported=True,
         multipleSnapshotsSupported=True,
         poweredOffSnapshotsSupported=True,
         quiescedSnapshotsSupported=True,
-        changeTrackingSupported=machine.machine.spec.change_tracking_supported,
+        changeTrackingSupported=change_tracking,
         bootOptionsSupported=True,
         toolsSyncTimeSupported=True,
     )

@@ -20,7 +20,7 @@ class FaultSwitches:
         unreachable_datastores, datastores_in_maintenance: their names.
         host_connection: of the host: connected, disconnected or notResponding.
         host_in_maintenance: whether it is.
-        vm_connections: of VMs that vCenter does not reach, by their names: disconnected, orphaned, inaccessible, invalid.
+        vm_connections: of VMs that vCenter does not reach, by name: disconnected, orphaned, inaccessible, invalid.
     """
 
     task_delay: float = 0.0

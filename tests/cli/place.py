@@ -92,7 +92,9 @@ class Place(World):
         wanted = order.vms or ("*",)
         names = [name for name in ("db-prod-01", "web-03") if any(fnmatch.fnmatch(name, one) for one in wanted)]
         if not names:
-            raise as_failure(VmNotFound(f"prod-vcenter has no VM '{wanted[0]}'", because="its VMs are: db-prod-01, web-03"))
+            raise as_failure(
+                VmNotFound(f"prod-vcenter has no VM '{wanted[0]}'", because="its VMs are: db-prod-01, web-03")
+            )
         return Subjects(source=order.source, subjects=tuple(self._subject(name) for name in names))
 
     def _subject(self, name: str) -> Subject:

@@ -30,7 +30,14 @@ def test_a_command_of_the_pages_can_be_parsed(page: str, line: str) -> None:
 
 def test_the_readme_leads_through_a_whole_migration() -> None:
     shown = [tuple(shlex.split(line)[1:3]) for line in lines(README, "xms")]
-    steps = [("lab", "up"), ("preflight", "--source"), ("migration", "submit"), ("migration", "sync"), ("migration", "cutover"), ("lab", "down")]
+    steps = [
+        ("lab", "up"),
+        ("preflight", "--source"),
+        ("migration", "submit"),
+        ("migration", "sync"),
+        ("migration", "cutover"),
+        ("lab", "down"),
+    ]
     assert [step for step in shown if step in steps] == steps
 
 

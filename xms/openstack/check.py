@@ -105,17 +105,22 @@ def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Fin
         findings.of("availability zone", partial(_zone, reading, wanted.availability_zone))
     if wanted.network_map is not None:
         findings.nics = findings.of("network map", partial(networks.mapped, vm.name, vm.nics, wanted.network_map))
-        if findings.nics is None:
-            findings.skip("networks", "not looked at: the NICs are not mapped")
-        for nic in findings.nics or ():
-            findings.of("networks", partial(_network, reading, nic))
-        if findings.nics == ():
-            findings.of("networks", lambda: None)
+        _look_at_networks(reading, findings)
     if findings.flavor is not None and wanted.project is not None:
         findings.of("quota", partial(_quotas, reading, candidate, findings.flavor))
     elif wanted.flavor is not None and wanted.project is not None:
         findings.skip("quota", "not reckoned: there is no flavor to reckon with")
     return findings
+
+
+def _look_at_networks(reading: Reading, findings: Findings) -> None:
+    if findings.nics is None:
+        findings.skip("networks", "not looked at: the NICs are not mapped")
+        return
+    # Without a NIC the look is made all the same, and finds nothing.
+    findings.of("networks", lambda: None)
+    for nic in findings.nics:
+        findings.of("networks", partial(_network, reading, nic))
 
 
 class Findings:

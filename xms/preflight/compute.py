@@ -91,7 +91,7 @@ def change_tracking(subject: Subject) -> Found | None:
     do="turn Fault Tolerance off for as long as the migration lasts",
 )
 def fault_tolerance(subject: Subject) -> Found | None:
-    """vSphere takes no snapshots as ours of a VM that has a shadow."""
+    """Of a VM that has a shadow no snapshots as ours are taken."""
     state = subject.vm.fault_tolerance
     if not state:
         return unknown("its Fault Tolerance state")

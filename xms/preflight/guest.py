@@ -58,7 +58,9 @@ def tools(subject: Subject) -> Found | None:
         return None
     if not vm.tools:
         return unknown("the state of VMware Tools")
-    return Found(f"VMware Tools: {vm.tools}; its file systems are not frozen for snapshots, nor is it shut down cleanly")
+    return Found(
+        f"VMware Tools: {vm.tools}; its file systems are not frozen for snapshots, nor is it shut down cleanly"
+    )
 
 
 @rule(
@@ -66,10 +68,10 @@ def tools(subject: Subject) -> Found | None:
     NOTE,
     finds="a Linux guest, or an unknown one, may name disks by /dev/sdX in /etc/fstab: that cannot be known before the "
     "conversion",
-    do="see that /etc/fstab and the boot loader use UUID=, LABEL= or LVM; virt-v2v rewrites /dev/sdX, but not all of it",
+    do="see that /etc/fstab and the boot loader use UUID=, LABEL= or LVM; virt-v2v rewrites some /dev/sdX, not all",
 )
 def device_names(subject: Subject) -> Found | None:
-    """vSphere tells of file systems where they are mounted, not how /etc/fstab names them."""
+    """Of file systems vSphere tells where they are mounted, not how /etc/fstab names them."""
     if conversion_of(subject.vm.guest_id) in {Conversion.WINDOWS, Conversion.NEVER}:
         return None
     return Found("whether /etc/fstab names disks by device cannot be known before the conversion")

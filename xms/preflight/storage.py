@@ -26,7 +26,9 @@ BLOCK_BELOW: Final = 0.03
 """Share of a datastore below which no snapshot is begun: one that fills up stops every VM on it."""
 
 
-@rule("storage.disks", BLOCK, finds="it has no disk", do="there is nothing to replicate: make the instance anew instead")
+@rule(
+    "storage.disks", BLOCK, finds="it has no disk", do="there is nothing to replicate: make the instance anew instead"
+)
 def has_disks(subject: Subject) -> Found | None:
     """A migration is one of disks."""
     return None if subject.vm.disks else Found("it has no disk")
@@ -60,7 +62,9 @@ def disk_size(subject: Subject) -> Found | None:
     odd = [disk for disk in disks if disk.capacity % GIB]
     if odd:
         names = ", ".join(f"{disk.label} ({quantities.size(disk.capacity)})" for disk in odd)
-        return Found(f"its volume is rounded up to whole GiB: {names}", NOTE, do="nothing: the guest sees a longer disk")
+        return Found(
+            f"its volume is rounded up to whole GiB: {names}", NOTE, do="nothing: the guest sees a longer disk"
+        )
     return None
 
 
@@ -103,7 +107,7 @@ def raw_device(subject: Subject) -> Found | None:
     do="take the VM out of its cluster, or migrate the cluster's data by its own means (replication, backup)",
 )
 def shared_disk(subject: Subject) -> Found | None:
-    """vSphere makes no snapshots of them, and the other VMs' writes would be missed."""
+    """Of such disks vSphere makes no snapshots, and the other VMs' writes would be missed."""
     found = [f"{disk.label} ({disk.shared})" for disk in subject.vm.disks if disk.shared]
     return Found(f"shared with other VMs: {', '.join(found)}") if found else None
 
@@ -112,7 +116,7 @@ def shared_disk(subject: Subject) -> Found | None:
     "storage.controller",
     WARN,
     finds="disks on an NVMe controller, or on one that is not known",
-    do="see that the guest mounts by UUID or label: virt-v2v renames /dev/sda to /dev/vda in its files, not /dev/nvme0n1",
+    do="see that the guest mounts by UUID or label: virt-v2v renames /dev/sda in its files, but not /dev/nvme0n1",
 )
 def controller(subject: Subject) -> Found | None:
     """Every disk is on virtio afterwards; what counts is what the guest called it before."""
@@ -165,8 +169,8 @@ def consolidation(subject: Subject) -> Found | None:
     "storage.datastore-space",
     WARN,
     BLOCK,
-    finds=f"little room for a snapshot's growth: less than {WARN_BELOW:.0%} of the datastore, or of the VM's disks on it, "
-    f"is free; less than {BLOCK_BELOW:.0%} of the datastore blocks, and so does one that cannot be reached",
+    finds=f"little room for a snapshot's growth: less than {WARN_BELOW:.0%} of the datastore, or of the VM's disks on "
+    f"it, is free; less than {BLOCK_BELOW:.0%} of the datastore blocks, and so does one that cannot be reached",
     do="free space on the datastore, or move disks away from it (before the job begins: that loses change tracking)",
 )
 def datastore_space(subject: Subject) -> Found | None:

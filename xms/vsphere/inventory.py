@@ -270,4 +270,6 @@ def _network_of(card: Any, portgroups: Mapping[str, str]) -> str:  # noqa: ANN40
 def _portgroups(session: VsphereSession) -> dict[str, str]:
     """Names of the distributed port groups by their keys."""
     kind = vim.dvs.DistributedVirtualPortgroup
-    return {properties["key"]: name_of(properties) for _, properties in read_inventory(session, {kind: ("key", "name")})}
+    return {
+        properties["key"]: name_of(properties) for _, properties in read_inventory(session, {kind: ("key", "name")})
+    }
