@@ -32,8 +32,10 @@ def _screen(report: PreflightReport, width: int) -> Iterator[RenderableType]:
     longest = max(len(name) for name in names.values())
     for preflight in report.vms:
         verdict = Text(preflight.verdict, style=STYLES[preflight.verdict])
-        yield Text(f"{names[preflight.vm.moref]:<{longest}}  ", no_wrap=True, overflow="ignore") + verdict
-        shown = [finding for finding in preflight.findings if single or finding.severity is not Severity.NOTE]
+        name = Text(f"{names[preflight.vm.moref]:<{longest}}  ", style="bold", no_wrap=True, overflow="ignore")
+        yield name + verdict
+        told = [finding for finding in preflight.findings if single or finding.severity is not Severity.NOTE]
+        shown = without_what_was_not_asked(told)
         if shown:
             yield findings(shown, width)
     if not single:
@@ -42,19 +44,36 @@ def _screen(report: PreflightReport, width: int) -> Iterator[RenderableType]:
 
 def _together(report: PreflightReport, width: int) -> Iterator[RenderableType]:
     """The notes of all, each once, and the sum."""
-    count = Counter(note for preflight in report.vms for note in preflight.of_severity(Severity.NOTE))
-    if count:
+    notes: dict[str, list[Finding]] = {}
+    for preflight in report.vms:
+        for note in preflight.of_severity(Severity.NOTE):
+            notes.setdefault(note.rule, []).append(note)
+    if notes:
         yield Text("")
-        yield findings([_of_many(note, number, len(report.vms)) for note, number in count.items()], width)
+        together = [_of_many(alike, len(report.vms)) for alike in notes.values()]
+        yield findings(without_what_was_not_asked(together), width)
     verdicts = Counter(preflight.verdict for preflight in report.vms)
     sums = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in reversed(Verdict) if verdicts[verdict])
     yield Text("")
     yield Text(f"{len(report.vms)} VMs: {sums}")
 
 
-def _of_many(note: Finding, number: int, of: int) -> Finding:
+def without_what_was_not_asked(found: Sequence[Finding]) -> list[Finding]:
+    """The findings, with what nobody asked for as one note in the place of many."""
+    told = [finding for finding in found if not finding.not_given]
+    options = " ".join(finding.not_given for finding in found).split()
+    missing = ", ".join(dict.fromkeys(option for option in options if option.startswith("--")))
+    if not missing:
+        return told
+    return [*told, Finding(rule="target", severity=Severity.NOTE, found=f"not checked: {missing} not given")]
+
+
+def _of_many(notes: Sequence[Finding], of: int) -> Finding:
+    """One rule's notes of several VMs; where their words differ, the first one's stand for all."""
+    number = len(notes)
     whom = "all VMs" if number == of else f"{number} VM{'s' * (number != 1)}"
-    return note.model_copy(update={"found": f"{whom}: {note.found}"})
+    like = " such as" if len({note.found for note in notes}) > 1 else ""
+    return notes[0].model_copy(update={"found": f"{whom}{like}: {notes[0].found}"})
 
 
 def findings(found: Sequence[Finding], width: int) -> RenderableType:

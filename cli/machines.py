@@ -17,6 +17,12 @@ from xms.quantities import ABSENT
 HEADERS = ("VM", "POWER", "VCPUS", "MEMORY", "DISKS", "GUEST", "FIRMWARE", "CBT", "TOOLS", "NETWORKS")
 POWER_STYLES = {"on": "green", "suspended": "yellow"}
 
+FOLDED = ("GUEST", "NETWORKS")
+"""Columns whose words may go on in the next line."""
+
+FOLDED_COLUMNS = 26
+"""What such a column needs at least."""
+
 SHOWN_DISKS = 3
 """Disks whose sizes are shown one by one; of more their number and their sum."""
 
@@ -25,13 +31,20 @@ def listing(vms: Sequence[VmDetails], width: int) -> RenderableType:
     """All VMs, one a line; where the lines do not fit, a VM has some lines of its own."""
     names = shown_names(vms)
     rows = [_row(names[vm.moref], vm) for vm in vms]
-    widths = [max(len(header), *(row[number].cell_len for row in rows)) for number, header in enumerate(HEADERS)]
+    widths = [_needed(header, [row[number].cell_len for row in rows]) for number, header in enumerate(HEADERS)]
     if sum(widths) + 2 * (len(HEADERS) - 1) > width:
         return Group(*(part for vm in vms for part in _block(names[vm.moref], vm)))
     table = columns(*HEADERS, right=("VCPUS", "MEMORY"))
+    for column in table.columns:
+        column.no_wrap = column.header not in FOLDED
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _needed(header: str, lengths: Sequence[int]) -> int:
+    needed = max(len(header), *lengths)
+    return min(needed, FOLDED_COLUMNS) if header in FOLDED else needed
 
 
 def shown_names(vms: Sequence[VmDetails]) -> dict[str, str]:

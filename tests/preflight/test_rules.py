@@ -120,7 +120,7 @@ CASES: Final = (
     ),
     Case("network.duplicate-mac", WARN, with_subject(same_mac=(f"{NIC.mac}: /dc/vm/twin",)), "/dc/vm/twin"),
     Case("network.mapping", BLOCK, refused("network map"), "no network map is called 'x'"),
-    Case("network.mapping", NOTE, NOT_ASKED, "not checked: --network-map was not given"),
+    Case("network.mapping", NOTE, NOT_ASKED, "not checked: --network-map not given"),
     Case("guest.system", WARN, with_vm(guest_id="other5xLinux64Guest", guest_name="Other Linux"), "Other Linux"),
     Case("guest.system", WARN, with_vm(guest_id=""), "could not be looked at"),
     Case("guest.system", BLOCK, with_vm(guest_id="freebsd13_64Guest", guest_name="FreeBSD 13"), "FreeBSD 13"),
@@ -146,17 +146,17 @@ CASES: Final = (
     ),
     Case("source.privileges", NOTE, with_subject(missing_privileges=None), "not checked"),
     Case("target.project", BLOCK, refused("project"), "no project is called 'x'"),
-    Case("target.project", NOTE, NOT_ASKED, "--target-project was not given"),
+    Case("target.project", NOTE, NOT_ASKED, "--target-project not given"),
     Case("target.flavor", BLOCK, refused("flavor"), "no flavor is called 'x'"),
-    Case("target.flavor", NOTE, NOT_ASKED, "--flavor was not given"),
+    Case("target.flavor", NOTE, NOT_ASKED, "--flavor not given"),
     Case("target.volume-type", BLOCK, refused("volume type"), "no volume type is called 'x'"),
-    Case("target.volume-type", NOTE, NOT_ASKED, "--volume-type was not given"),
+    Case("target.volume-type", NOTE, NOT_ASKED, "--volume-type not given"),
     Case("target.availability-zone", BLOCK, refused("availability zone"), "no availability zone is called 'x'"),
-    Case("target.availability-zone", NOTE, NOT_ASKED, "--availability-zone was not given"),
+    Case("target.availability-zone", NOTE, NOT_ASKED, "--availability-zone not given"),
     Case("target.network", BLOCK, refused("networks"), "no networks is called 'x'"),
     Case("target.network", NOTE, skipped("networks"), "not looked at: why"),
     Case("target.quota", BLOCK, refused("quota"), "no quota is called 'x'"),
-    Case("target.quota", NOTE, NOT_ASKED, "--target-project and --flavor was not given"),
+    Case("target.quota", NOTE, NOT_ASKED, "--target-project and --flavor not given"),
 )
 
 PASSES: Final = {"guest.device-names": WINDOWS}
@@ -174,7 +174,7 @@ def test_a_rule_finds_what_it_is_for(case: Case) -> None:
     assert finding is not None
     assert (finding.rule, finding.severity) == (case.rule, case.severity)
     assert case.words in finding.found
-    assert finding.do
+    assert finding.do or finding.found.startswith("not checked: ")
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.id)

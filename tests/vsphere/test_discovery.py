@@ -13,8 +13,8 @@ import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from lab.esxi.memory import MemoryHost, MemoryMachine, a_machine
-from lab.vcenter import server as lab_server
 from lab.vcenter.certificate import make
+from lab.vcenter.dispatcher import answer
 from lab.vcenter.server import VcenterServer
 from tests.vsphere.conftest import ADDRESS, USER, AVcenter
 from xms.config import SourceConfig
@@ -56,13 +56,12 @@ def a_vcenter(directory: Path, *machines: MemoryMachine) -> Iterator[AVcenter]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What the stand-in is asked."""
     made: list[bytes] = []
-    answer = lab_server.answer
 
     def counted(center: Any, body: bytes, **others: Any) -> Any:  # noqa: ANN401 - whatever the server passes on
         made.append(body)
         return answer(center, body, **others)
 
-    monkeypatch.setattr(lab_server, "answer", counted)
+    monkeypatch.setattr("lab.vcenter.server.answer", counted)
     return made
 
 

@@ -159,6 +159,7 @@ class Finding(Model):
     because: str = Field(default="", description="the outside system's own words, where there are some")
     do: str = Field(default="", description="what to do about it")
     kind: str = Field(default="", description="class in xms.errors that a migration would end with, where there is one")
+    not_given: str = Field(default="", description="options that would have it looked at, where they were not given")
 
     @property
     def category(self) -> str:

@@ -126,7 +126,7 @@ def trusted_platform_module(subject: Subject) -> Found | None:
 @rule(
     "compute.passthrough",
     BLOCK,
-    finds="devices of its host are passed through to it (PCI, vGPU, SR-IOV, USB of the host)",
+    finds="devices of its host are passed through to it (PCI, vGPU, SR-IOV, SCSI, persistent memory)",
     do="remove them from the VM: with them vSphere makes no snapshots, and the target does not have them",
 )
 def passthrough(subject: Subject) -> Found | None:

@@ -29,6 +29,7 @@ class Found:
         do: None for the rule's own remediation.
         because: the outside system's own words, where there are some.
         kind: class in xms.errors that a migration would end with, where there is one.
+        not_given: options that would have it looked at, where they were not given.
     """
 
     text: str
@@ -36,6 +37,7 @@ class Found:
     do: str | None = None
     because: str = ""
     kind: str = ""
+    not_given: str = ""
 
 
 Look: TypeAlias = Callable[[Subject], Found | None]
@@ -73,6 +75,7 @@ class Rule:
             because=found.because,
             do=self.do if found.do is None else found.do,
             kind=found.kind,
+            not_given=found.not_given,
         )
 
 

@@ -16,7 +16,7 @@ def looked_at(subject: Subject, what: str) -> TargetLook | None:
 
 def not_checked(options: str) -> Found:
     """A look that nobody asked for."""
-    return Found(f"not checked: {options} was not given", NOTE, do=f"give {options}")
+    return Found(f"not checked: {options} not given", NOTE, do="", not_given=options)
 
 
 def judged(subject: Subject, what: str, options: str) -> Found | None:
