@@ -17,6 +17,7 @@ from xms.orders.preflight import (
     Subjects,
     TargetFacts,
     TargetLook,
+    TargetWanted,
 )
 from xms.preflight.judge import judge
 from xms.vsphere.session import connect as connect_source
@@ -42,7 +43,7 @@ class PreflightActivities:
         try:
             cloud = connect_target(self.config.target, order.wanted.project)
         except TargetRefusedLogin as refusal:
-            facts = TargetFacts(looks=_refused(refusal))
+            facts = TargetFacts(looks=_refused(refusal, order.wanted))
             return Subjects.of(source, [subject.model_copy(update={"target": facts}) for subject in found])
         with cloud:
             reading = Reading(cloud, pulse)
@@ -67,11 +68,16 @@ class PreflightActivities:
         return PreflightReport.of(order.source, [judge(subject) for subject in order.unpacked()])
 
 
-def _refused(refusal: TargetRefusedLogin) -> tuple[TargetLook, ...]:
-    """Nothing can be looked at in a project that lets nobody in."""
+def _refused(refusal: TargetRefusedLogin, wanted: TargetWanted) -> tuple[TargetLook, ...]:
+    """Nothing that was wanted can be looked at in a project that lets nobody in."""
+    looks = {
+        "flavor": wanted.flavor,
+        "volume type": wanted.volume_type,
+        "availability zone": wanted.availability_zone,
+        "network map": wanted.network_map,
+        "networks": wanted.network_map,
+        "quota": wanted.flavor,
+    }
     because = "not looked at: the project could not be entered"
-    others = ("flavor", "volume type", "availability zone", "network map", "networks", "quota")
-    return (
-        TargetLook(what="project", trouble=refusal.trouble()),
-        *(TargetLook(what=what, skipped=because) for what in others),
-    )
+    skipped = (TargetLook(what=what, skipped=because) for what, given in looks.items() if given is not None)
+    return (TargetLook(what="project", trouble=refusal.trouble()), *skipped)

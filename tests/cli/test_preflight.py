@@ -41,14 +41,14 @@ def test_one_vm_is_shown_with_every_finding_and_what_to_do() -> None:
     assert drawn(screen(report_of(with_vm(**BLOCKED, **WARNED)), 110), 110) == [
         "web  Block",
         "  Block  compute.vtpm        it has a virtual TPM, whose content cannot be moved",
-        "                             do: in the guest take off what is sealed to it (suspend BitLocker, LUKS by",
+        f"{' ' * 29}do: in the guest take off what is sealed to it (suspend BitLocker, LUKS by",
         "                             passphrase), then remove the vTPM",
         f"  Warn   guest.tools         {TOOLS_DOWN}",
         "                             it shut down cleanly",
-        "                             do: install or start open-vm-tools or VMware Tools in the guest; else the cutover",
+        f"{' ' * 29}do: install or start open-vm-tools or VMware Tools in the guest; else the cutover",
         "                             has to pull the plug",
         "  Note   guest.device-names  whether /etc/fstab names disks by device cannot be known before the conversion",
-        "                             do: see that /etc/fstab and the boot loader use UUID=, LABEL= or LVM; virt-v2v",
+        f"{' ' * 29}do: see that /etc/fstab and the boot loader use UUID=, LABEL= or LVM; virt-v2v",
         "                             rewrites some /dev/sdX, not all",
     ]
 

@@ -158,6 +158,7 @@ def test_what_hangs_on_another_finding_says_that_it_was_not_looked_at(target_con
     assert found["target.quota"].found == "not reckoned: there is no flavor to reckon with"
     nobodys = of_target(preflight(target_config, WANTED.model_copy(update={"project": "nobodys"})))
     assert nobodys["target.flavor"].found == "not looked at: the project could not be entered"
+    assert "target.availability-zone" not in nobodys
 
 
 def test_the_same_is_asked_once_for_all_vms(target_config: TargetConfig, monkeypatch: pytest.MonkeyPatch) -> None:

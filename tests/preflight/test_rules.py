@@ -174,7 +174,7 @@ def test_a_rule_finds_what_it_is_for(case: Case) -> None:
     assert finding is not None
     assert (finding.rule, finding.severity) == (case.rule, case.severity)
     assert case.words in finding.found
-    assert finding.do or finding.found.startswith("not checked: ")
+    assert finding.do or finding.found.startswith(("not checked: ", "not looked at: "))
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.id)
@@ -238,6 +238,14 @@ def test_a_rule_gives_no_severity_that_it_does_not_declare() -> None:
 
     with pytest.raises(AssertionError, match=r"compute\.test"):
         liar.judge(FINE)
+
+
+def test_a_project_that_cannot_be_entered_is_told_with_what_to_do_about_the_project() -> None:
+    trouble = Trouble(kind="TargetRefusedLogin", what="no log-in", do="correct the credentials in clouds.yaml")
+    subject = with_subject(target=TargetFacts(looks=(TargetLook(what="project", trouble=trouble),)))
+    finding = BY_ID["target.project"].judge(subject)
+    assert finding is not None
+    assert finding.do == BY_ID["target.project"].do
 
 
 @pytest.mark.parametrize("path", ["web", "/dc/vm/web"])

@@ -23,6 +23,7 @@ from xms.orders import packing
 from xms.orders.preflight import PreflightOrder, PreflightReport, Severity, Subjects, Verdict
 from xms.orders.source import VmDetails, VmDisk, VmList
 from xms.preflight.judge import judge
+from xms.vsphere.bindings import vim
 from xms.vsphere.inventory import find_vm, list_vms
 from xms.vsphere.places import Inventory
 from xms.vsphere.session import VsphereSession, connect
@@ -298,3 +299,20 @@ def test_macs_are_compared_among_the_vms_of_one_preflight(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("path", "datastore"), [("[ds 1] web/web.vmdk", "ds 1"), ("", ""), ("web.vmdk", "")])
 def test_a_disk_tells_its_datastore(path: str, datastore: str) -> None:
     assert VmDisk(key=1, label="d", capacity=1, path=path).datastore == datastore
+
+
+def test_a_vm_of_a_vapp_has_its_path_through_it(session: VsphereSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder, vapp, vm = (
+        vim.Datacenter("datacenter-1", None),
+        vim.Folder("group-v1", None),
+        vim.VirtualApp("resgroup-v1", None),
+        vim.VirtualMachine("vm-1", None),
+    )
+    found = [
+        (root, {"name": "dc"}),
+        (folder, {"name": "vm", "parent": root}),
+        (vapp, {"name": "shop", "parent": vim.ResourcePool("resgroup-1", None), "parentFolder": folder}),
+        (vm, {"name": "web", "parentVApp": vapp}),
+    ]
+    monkeypatch.setattr("xms.vsphere.places.read_inventory", lambda *_: found)
+    assert [one.path for one in Inventory(session).virtual_machines()] == ["/dc/vm/shop/web"]
