@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,19 @@ _CARDS: Final = {
 }
 
 
+# Descriptions and connections are alike in most VMs, and costly to make: with a thousand VMs that is seen.
+@functools.cache
+def _description(label: str, summary: str) -> Data:
+    return vim.Description(label=label, summary=summary)
+
+
+@functools.cache
+def _connection(*, running: bool) -> Data:
+    return vim.vm.device.VirtualDevice.ConnectInfo(
+        startConnected=True, allowGuestControl=True, connected=running, status="ok" if running else "untried"
+    )
+
+
 def devices(
     spec: MachineSpec,
     disks: Sequence[DiskState],
@@ -92,7 +106,7 @@ def devices(
         vim.vm.device.VirtualPCIController(
             key=_PCI_CONTROLLER,
             busNumber=0,
-            deviceInfo=vim.Description(label="PCI controller 0", summary="PCI controller 0"),
+            deviceInfo=_description("PCI controller 0", "PCI controller 0"),
             device=[_FIRST_SCSI_CONTROLLER + bus for bus in buses] + [nic.key for nic in spec.nics],
         ),
         *(_controller(bus, spec, disks) for bus in buses),
@@ -107,11 +121,11 @@ def _of_the_host(spec: MachineSpec) -> Iterator[Data]:
         yield vim.vm.device.VirtualPCIPassthrough(
             key=_FIRST_PASSTHROUGH + number,
             controllerKey=_PCI_CONTROLLER,
-            deviceInfo=vim.Description(label=label, summary=label),
+            deviceInfo=_description(label, label),
         )
     if spec.trusted_platform_module:
         label = "Virtual TPM"
-        yield vim.vm.device.VirtualTPM(key=_TPM, deviceInfo=vim.Description(label=label, summary=label))
+        yield vim.vm.device.VirtualTPM(key=_TPM, deviceInfo=_description(label, label))
 
 
 def _controller(bus: int, spec: MachineSpec, disks: Sequence[DiskState]) -> Data:
@@ -121,7 +135,7 @@ def _controller(bus: int, spec: MachineSpec, disks: Sequence[DiskState]) -> Data
         busNumber=bus,
         controllerKey=_PCI_CONTROLLER,
         unitNumber=3 + bus,
-        deviceInfo=vim.Description(label=f"{spec.controller} controller {bus}", summary=spec.controller),
+        deviceInfo=_description(f"{spec.controller} controller {bus}", spec.controller),
         device=[disk.spec.key for position, disk in enumerate(disks) if slot(position)[0] == bus],
     )
     if issubclass(kind, vim.vm.device.VirtualSCSIController):
@@ -139,7 +153,7 @@ def _disk(position: int, disk: DiskState, datastores: Mapping[str, Reference]) -
         unitNumber=unit,
         capacityInBytes=disk.capacity,
         capacityInKB=disk.capacity // 1024,
-        deviceInfo=vim.Description(label=disk.spec.label, summary=f"{disk.capacity // 1024:,} KB"),
+        deviceInfo=_description(disk.spec.label, f"{disk.capacity // 1024:,} KB"),
         diskObjectId=f"{disk.spec.key}",
         backing=_mapping(disk, datastores) if disk.spec.raw_device else _backing(disk, disk.chain, datastores),
     )
@@ -185,11 +199,9 @@ def _nic(position: int, nic: NicSpec, networks: Mapping[str, Reference], *, runn
         addressType="assigned",
         macAddress=nic.mac,
         wakeOnLanEnabled=True,
-        deviceInfo=vim.Description(label=nic.label, summary=nic.network),
+        deviceInfo=_description(nic.label, nic.network),
         backing=vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(
             deviceName=nic.network, network=networks[nic.network], useAutoDetect=False
         ),
-        connectable=vim.vm.device.VirtualDevice.ConnectInfo(
-            startConnected=True, allowGuestControl=True, connected=running, status="ok" if running else "untried"
-        ),
+        connectable=_connection(running=running),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -244,6 +245,7 @@ class VirtualMachine:
         )
 
 
+@functools.cache
 def _tracking_options(disks: int, *, enabled: bool) -> list[Data]:
     """The settings ctkEnabled of the VM and of each disk, as the configuration file has them."""
     value = "TRUE" if enabled else "FALSE"
