@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,10 @@ from typing import Any
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from lab.esxi.memory import MemoryHost, MemoryMachine, a_machine
-from lab.vcenter.certificate import make
+from lab.esxi.memory import MemoryMachine, a_machine
 from lab.vcenter.dispatcher import answer
-from lab.vcenter.server import VcenterServer
-from tests.vsphere.conftest import ADDRESS, USER, AVcenter
-from xms.config import SourceConfig
+from tests.vsphere.conftest import AVcenter
+from tests.vsphere.places import THOUSAND, a_thousand, a_vcenter, changed, with_disk
 from xms.errors import BadInput, VmNotFound
 from xms.orders import packing
 from xms.orders.preflight import PreflightOrder, PreflightReport, Severity, Subjects, Verdict
@@ -29,28 +25,8 @@ from xms.vsphere.places import Inventory
 from xms.vsphere.session import VsphereSession, connect
 from xms.vsphere.subjects import subjects
 
-THOUSAND = 1000
 PAYLOAD_LIMIT = 2 << 20
 """Temporal's, for one payload."""
-
-
-@contextmanager
-def a_vcenter(directory: Path, *machines: MemoryMachine) -> Iterator[AVcenter]:
-    thumbprint = make(directory / "many.pem", ["vcenter.lab"])
-    password_file = directory / "password-of-many"
-    password_file.write_text("secret\n")
-    password_file.chmod(0o600)
-    server = VcenterServer(
-        MemoryHost(machines), address="127.0.0.1", port=0, certificate=directory / "many.pem", users={USER: "secret"}
-    )
-    server.start()
-    config = SourceConfig(
-        host=ADDRESS, port=server.port, username=USER, password_file=password_file, thumbprint=thumbprint
-    )
-    try:
-        yield AVcenter(server=server, config=config, machines=machines, directory=directory)
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -66,19 +42,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return made
 
 
-def changed(machine: MemoryMachine, **spec: Any) -> MemoryMachine:  # noqa: ANN401 - fields of MachineSpec
-    return MemoryMachine(replace(machine.spec, **spec), capacity=1 << 30)
-
-
-def with_disk(machine: MemoryMachine, **disk: Any) -> MemoryMachine:  # noqa: ANN401 - fields of DiskSpec
-    return changed(machine, disks=tuple(replace(one, **disk) for one in machine.spec.disks))
-
-
 @pytest.mark.slow
 def test_a_thousand_vms_are_listed_and_preflighted_in_a_few_calls_and_fit_into_a_payload(
     tmp_path: Path, calls: list[bytes]
 ) -> None:
-    machines = [a_machine(f"vm-{number:04}", disks=4, networks=("LAN", "Backup")) for number in range(THOUSAND)]
+    machines = a_thousand()
     with a_vcenter(tmp_path, *machines) as many, connect("lab", many.config) as session:
         calls.clear()
         began = time.thread_time()
