@@ -8,7 +8,7 @@ from activities.execution import activity_pulse
 from xms.config import Config
 from xms.errors import TargetRefusedLogin
 from xms.models import job_id
-from xms.openstack.check import Candidate, Reading, facts_of
+from xms.openstack.check import Candidate, Reading, facts_of, shared_out
 from xms.openstack.cloud import connect as connect_target
 from xms.orders.preflight import (
     LookAtTarget,
@@ -46,20 +46,11 @@ class PreflightActivities:
             facts = TargetFacts(looks=_refused(refusal, order.wanted))
             return Subjects.of(source, [subject.model_copy(update={"target": facts}) for subject in found])
         with cloud:
-            reading = Reading(cloud, pulse)
-            looked = [
-                subject.model_copy(
-                    update={
-                        "target": facts_of(
-                            reading,
-                            self.config.target,
-                            order.wanted,
-                            Candidate(vm=subject.vm, job_id=order.job_id or job_id(source, subject.vm.name)),
-                        )
-                    }
-                )
-                for subject in found
-            ]
+            reading, looked = Reading(cloud, pulse), []
+            for subject, wanted in zip(found, shared_out(order.wanted, [one.vm for one in found]), strict=True):
+                candidate = Candidate(vm=subject.vm, job_id=order.job_id or job_id(source, subject.vm.name))
+                facts = facts_of(reading, self.config.target, wanted, candidate)
+                looked.append(subject.model_copy(update={"target": facts}))
         return Subjects.of(source, looked)
 
     @activity.defn(no_thread_cancel_exception=True)

@@ -161,6 +161,21 @@ def test_what_hangs_on_another_finding_says_that_it_was_not_looked_at(target_con
     assert "target.availability-zone" not in nobodys
 
 
+def test_one_network_map_is_shared_out_among_many_vms_and_a_mistake_in_it_is_everyones(
+    target_config: TargetConfig,
+) -> None:
+    both, one = subject("both"), subject("one")
+    one = one.model_copy(update={"vm": one.vm.model_copy(update={"nics": one.vm.nics[:1]})})
+    fine = preflight(target_config, WANTED, both, one)
+    assert [len(found.target.nics) if found.target else None for found in fine.vms] == [2, 1]
+    typo = WANTED.model_copy(update={"network_map": (*MAPPED, NetworkMapping(source="LNA", network="internal-net"))})
+    spoiled = preflight(target_config, typo, both, one)
+    assert [found.of_severity(Severity.BLOCK)[0].found for found in spoiled.vms] == [
+        "no NIC of both is on 'LNA'",
+        "no NIC of one is on 'LNA'",
+    ]
+
+
 def test_the_same_is_asked_once_for_all_vms(target_config: TargetConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     request = Session.request

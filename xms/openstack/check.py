@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -88,6 +88,20 @@ def facts_of(reading: Reading, config: TargetConfig, wanted: TargetWanted, candi
     """The same for a preflight, which judges what the looks came to. What is not wanted is not looked at."""
     findings = look_at(reading, wanted, candidate)
     return TargetFacts(looks=findings.looks(), checked=findings.checked(reading.cloud, config))
+
+
+def shared_out(wanted: TargetWanted, vms: Sequence[VmDetails]) -> Iterator[TargetWanted]:
+    """What is wanted for each VM of many, which are given one network map together.
+
+    A mapping that fits another VM is none of this one's; one that fits no VM at all is a mistake, and every VM's.
+    """
+    named = [{name for nic in vm.nics for name in (nic.network, nic.label)} for vm in vms]
+    of_any = set().union(*named)
+    for of_this in named:
+        mappings = wanted.network_map
+        if mappings is not None:
+            mappings = tuple(one for one in mappings if one.source in of_this or one.source not in of_any)
+        yield wanted.model_copy(update={"network_map": mappings})
 
 
 def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Findings:
