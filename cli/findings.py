@@ -72,7 +72,7 @@ def _of_many(notes: Sequence[Finding], of: int) -> Finding:
     """One rule's notes of several VMs; where their words differ, the first one's stand for all."""
     number = len(notes)
     whom = "all VMs" if number == of else f"{number} VM{'s' * (number != 1)}"
-    like = " such as" if len({note.found for note in notes}) > 1 else ""
+    like = ", for example" if len({note.found for note in notes}) > 1 else ""
     return notes[0].model_copy(update={"found": f"{whom}{like}: {notes[0].found}"})
 
 

@@ -54,8 +54,8 @@ CALL: Final = timedelta(seconds=10)
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
 
-OPERATION: Final = timedelta(seconds=200)
-"""For a question that a worker passes on to the source and the target: two calls of 90 s and some seconds, see
+OPERATION: Final = timedelta(seconds=210)
+"""For a question that a worker passes on to the source and the target: two calls of 90 s and a verdict, see
 workflows.operations."""
 
 LISTING: Final = timedelta(seconds=25)
