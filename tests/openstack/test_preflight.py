@@ -145,7 +145,7 @@ def test_what_is_not_given_is_not_checked_and_says_so(target_config: TargetConfi
         "target.volume-type": "not checked: --volume-type not given",
         "network.mapping": "not checked: --network-map not given",
         "target.network": "not checked: --network-map not given",
-        "target.quota": "not checked: --target-project and --flavor not given",
+        "target.quota": "not checked: --target-project not given",
     }
     assert blocked(report) == {}
 

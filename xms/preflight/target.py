@@ -92,7 +92,9 @@ def network(subject: Subject) -> Found | None:
 )
 def quota(subject: Subject) -> Found | None:
     """Nothing of a migration is made where not all of it can be."""
-    return judged(subject, "quota", "--target-project and --flavor")
+    needed = {"project": "--target-project", "flavor": "--flavor"}
+    missing = [option for what, option in needed.items() if looked_at(subject, what) is None]
+    return judged(subject, "quota", " and ".join(missing))
 
 
 RULES: Final[tuple[Rule, ...]] = (project, flavor, volume_type, availability_zone, network, quota)
