@@ -30,6 +30,7 @@ from activities.conversion import ConversionActivities
 from activities.execution import ExplainedErrors
 from activities.host_budget import HostBudgetActivities
 from activities.logs import JobInLogs, configure_logging
+from activities.preflight import PreflightActivities
 from activities.rate_limit import job_rates
 from activities.reachability import ReachabilityActivities
 from activities.source import SourceActivities
@@ -37,7 +38,13 @@ from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
-from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
+from workflows.operations import (
+    CheckMigrationWorkflow,
+    CheckSourceWorkflow,
+    ListSourcesWorkflow,
+    ListVmsWorkflow,
+    PreflightWorkflow,
+)
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
 from xms.config import Config, find_config
@@ -58,6 +65,7 @@ WORKFLOWS: Final = [
     CheckSourceWorkflow,
     ListVmsWorkflow,
     CheckMigrationWorkflow,
+    PreflightWorkflow,
 ]
 
 Role = Literal["all", "control", "data"]
@@ -107,7 +115,12 @@ def workers(
     }
     found = []
     if role in {"all", "control"}:
-        providers = (SourceActivities(config, sessions), TargetActivities(config), HostBudgetActivities(client))
+        providers = (
+            SourceActivities(config, sessions),
+            TargetActivities(config),
+            PreflightActivities(config, sessions),
+            HostBudgetActivities(client),
+        )
         found.append(
             Worker(
                 client,

@@ -13,6 +13,7 @@ from xms.orders.source import (
     DiskPlan,
     Done,
     ListSources,
+    ListVms,
     MarkMigrated,
     PlanDisk,
     PoweredOff,
@@ -72,10 +73,10 @@ class SourceActivities:
             return source_check.look_at(session)
 
     @activity.defn(no_thread_cancel_exception=True)
-    def list_vms(self, order: SourceQuery) -> VmList:
-        """Every VM of the source."""
+    def list_vms(self, order: ListVms) -> VmList:
+        """The VMs of the source that are meant."""
         with self.session(order.source) as session:
-            return VmList(vms=tuple(inventory.list_vms(session)))
+            return VmList.of(inventory.list_vms(session, order.match))
 
     @activity.defn(no_thread_cancel_exception=True)
     def inspect_vm(self, order: VmQuery) -> VmDetails:

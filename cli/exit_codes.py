@@ -27,6 +27,8 @@ class ExitCode(IntEnum):
     """What was waited for did not come in the given time."""
     DIFFERS = 7
     """A verification found the replica to be something else than its source."""
+    BLOCKED = 8
+    """A preflight found what stands against a migration; nothing was started."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
@@ -38,6 +40,8 @@ def exit_code_of(error: XmsError) -> ExitCode:
     match error:
         case errors.BadInput() | errors.ConfigurationError() | errors.VmNotFound() | errors.TargetNotFound():
             return ExitCode.BAD_INPUT
+        case errors.PreflightBlocked():
+            return ExitCode.BLOCKED
         case errors.Refused():
             return ExitCode.REFUSED
         case errors.TemporalUnreachable() | errors.TemporalRefusedLogin() | errors.NoWorker():

@@ -11,7 +11,7 @@ from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
 
 if TYPE_CHECKING:
     from xms.models import JobStatus, MigrationSpec
-    from xms.orders.target import MigrationChecked
+    from xms.orders.preflight import VmPreflight
 
 app = typer.Typer(help="Warm migrations: jobs that keep a VM's volumes in step with it until cutover.")
 
@@ -57,11 +57,15 @@ def submit(  # noqa: PLR0913 - the command's options
     rate_limit: Annotated[
         str, typer.Option(metavar="RATE", help="What all streams may read in a second: none, 500KiB, 50MiB, 1GiB.")
     ] = "none",
+    accept_warnings: Annotated[
+        bool, typer.Option("--accept-warnings", help="Submit in spite of the preflight's warnings; what blocks stays.")
+    ] = False,
     output: OutputOption = "table",
 ) -> None:
-    """Check a warm migration on both sides, and start its full sync."""
+    """Make the preflight of a warm migration, and start its full sync."""
     from cli import parsing
     from cli.output import print_json
+    from cli.preflight import as_json, see_it_may_go
     from cli.rates import parse_rate
     from cli.session import ask, who
     from xms.errors import BadInput
@@ -87,23 +91,34 @@ def submit(  # noqa: PLR0913 - the command's options
         rate_limit=parse_rate(rate_limit, "--rate-limit"),
         requested_by=who(),
     )
-    checked = ask(lambda migrations: migrations.check(spec), f"checking {spec.vm} on {spec.source} and the target")
+    report = ask(
+        lambda migrations: migrations.preflight_of(spec), f"checking {spec.vm} on {spec.source} and the target"
+    )
+    (found,) = report.vms
+    see_it_may_go(found, spec.source, accept_warnings=accept_warnings)
     job_id = ask(lambda migrations: migrations.submit(spec))
     if output == "json":
-        print_json({"job_id": job_id, "checked": checked.model_dump(mode="json")})
+        checked = found.model_dump(mode="json", include={"vm", "target"})
+        print_json({"job_id": job_id, "checked": checked, "findings": as_json(found)["findings"]})
     else:
-        _print_submitted(job_id, spec, checked)
+        _print_submitted(job_id, spec, found)
 
 
-def _print_submitted(job_id: str, spec: MigrationSpec, checked: MigrationChecked) -> None:
+def _print_submitted(job_id: str, spec: MigrationSpec, found: VmPreflight) -> None:
     from cli.output import console
     from xms import quantities
+    from xms.orders.preflight import Severity
 
     out = console()
-    disks = checked.vm.disks
+    disks = found.vm.disks
     capacity = quantities.size(sum(disk.capacity for disk in disks))
-    out.print(f"{checked.vm.name}: {len(disks)} disk{'s' * (len(disks) != 1)}, {capacity}", soft_wrap=True)
-    for nic in checked.target.nics:
+    out.print(f"{found.vm.name}: {len(disks)} disk{'s' * (len(disks) != 1)}, {capacity}", soft_wrap=True)
+    warnings = [finding.rule for finding in found.of_severity(Severity.WARN)]
+    notes = len(found.of_severity(Severity.NOTE))
+    accepted = f", accepted: {', '.join(warnings)}" if warnings else ""
+    noted = f", {notes} note{'s' * (notes != 1)}" if notes else ""
+    out.print(f"  preflight: {found.verdict}{accepted}{noted}", soft_wrap=True)
+    for nic in found.target.nics if found.target else ():
         subnet = f"/{nic.subnet}" if nic.subnet else ""
         out.print(f"  {nic.label}: {nic.source_network} -> {nic.network}{subnet}", soft_wrap=True)
     out.print(f"  syncs: {quantities.cadence(spec.cadence_seconds)}", soft_wrap=True)

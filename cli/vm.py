@@ -14,35 +14,29 @@ app = typer.Typer(help="VMs: what can be migrated from a source.")
 @app.command("list")
 def list_vms(
     source: Annotated[str, typer.Option(metavar="NAME", help="Registered source: xms source list.")],
+    match: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Only VMs of such a name ('web-*'), or of such a path ('/dc/vm/web/*')."),
+    ] = None,
     output: OutputOption = "table",
 ) -> None:
-    """Show the VMs of a source, with their disks, networks and change tracking."""
+    """Show the VMs of a source: power, disks, guest, firmware, change tracking, tools and networks."""
+    from cli.machines import listing
     from cli.output import console, print_json, say
     from cli.parsing import required
-    from cli.screens import columns
     from cli.session import ask
-    from xms import quantities
 
     name = required(source, "--source")
-    found = ask(lambda migrations: migrations.vms(name), f"asking {name}")
+    pattern = "" if match is None else required(match, "--match")
+    found = ask(lambda migrations: migrations.vms(name, pattern), f"asking {name}")
     if output == "json":
-        print_json(found.model_dump(mode="json"))
+        print_json({"vms": [vm.model_dump(mode="json") for vm in found.vms]})
         return
     if not found.vms:
-        say(f"{name} has no VMs, or its account may not see them")
-        return
-    table = columns("VM", "POWER", "VCPUS", "MEMORY", "DISKS", "CBT", "NETWORKS", right=("VCPUS", "MEMORY"))
-    table.columns[-1].no_wrap = False
-    for vm in sorted(found.vms, key=lambda vm: (vm.name, vm.path)):
-        capacity = quantities.size(sum(disk.capacity for disk in vm.disks))
-        tracking = "on" if vm.change_tracking_enabled else "off" if vm.change_tracking_supported else "unsupported"
-        table.add_row(
-            vm.name,
-            vm.power_state.removeprefix("powered").lower(),
-            str(vm.cpus),
-            quantities.size(vm.memory),
-            f"{len(vm.disks)}, {capacity}",
-            tracking,
-            ", ".join(f"{nic.network}" for nic in vm.nics) or "-",
+        say(
+            f"no VM of {name} matches '{pattern}'" if pattern else f"{name} has no VMs, or its account may not see them"
         )
-    console().print(table)
+        return
+    out = console()
+    vms = sorted(found.vms, key=lambda vm: (vm.name, vm.path))
+    out.print(listing(vms, out.width), crop=False)

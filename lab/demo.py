@@ -72,6 +72,7 @@ class Demo:
         self.say("2. What there is to migrate")
         self.xms("source", "check", SOURCE)
         self.xms("vm", "list", "--source", SOURCE)
+        self.xms("preflight", "--source", SOURCE, "--all")
         self.say(f"3. {VM} is submitted, and its disks are copied while it works")
         self.xms(*self.submit())
         self.xms("migration", "watch", JOB, "--until", "ready")

@@ -9,14 +9,17 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType  # noqa: A004
 
 with workflow.unsafe.imports_passed_through():
+    from activities.preflight import PreflightActivities
     from activities.reachability import ReachabilityActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
     from workflows.names import LOOK_QUEUE
     from xms.models import MigrationSpec
+    from xms.orders.preflight import LookAtTarget, PreflightOrder, PreflightReport
     from xms.orders.source import (
         HostsReached,
         ListSources,
+        ListVms,
         ReachHosts,
         SourceList,
         SourceQuery,
@@ -31,6 +34,9 @@ SOON = timedelta(seconds=90)
 
 A_DATA_WORKER = timedelta(seconds=10)
 """It polls all the time: one that has not come by then does not run."""
+
+JUDGED = timedelta(seconds=20)
+"""Some thousand subjects are judged within a second; the rest is for a worker that has much to do."""
 
 A_FEW_TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
 
@@ -85,7 +91,7 @@ class ListVmsWorkflow:
     """The VMs of a source."""
 
     @workflow.run
-    async def run(self, question: SourceQuery) -> VmList:
+    async def run(self, question: ListVms) -> VmList:
         """Read the inventory."""
         return await workflow.execute_activity_method(
             SourceActivities.list_vms, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
@@ -112,3 +118,33 @@ class CheckMigrationWorkflow:
             retry_policy=A_FEW_TRIES,
         )
         return MigrationChecked(vm=vm, target=target)
+
+
+@workflow.defn
+class PreflightWorkflow:
+    """Whether VMs could be migrated, and what stands in the way."""
+
+    @workflow.run
+    async def run(self, question: PreflightOrder) -> PreflightReport:
+        """Look at the source, at the target where one is given, and judge. Nothing is changed."""
+        subjects = await workflow.execute_activity_method(
+            PreflightActivities.gather_subjects,
+            question,
+            schedule_to_close_timeout=SOON,
+            retry_policy=A_FEW_TRIES,
+            summary=question.source,
+        )
+        if question.target.anything:
+            subjects = await workflow.execute_activity_method(
+                PreflightActivities.look_at_target,
+                LookAtTarget(wanted=question.target, subjects=subjects, job_id=question.job_id),
+                schedule_to_close_timeout=SOON,
+                retry_policy=A_FEW_TRIES,
+                summary=question.target.project or "",
+            )
+        return await workflow.execute_activity_method(
+            PreflightActivities.judge_subjects,
+            subjects,
+            schedule_to_close_timeout=JUDGED,
+            retry_policy=A_FEW_TRIES,
+        )

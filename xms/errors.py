@@ -71,6 +71,10 @@ class BadInput(Refused):
     """A value that cannot be used; the text names the field and the allowed values."""
 
 
+class PreflightBlocked(Refused):
+    """A preflight found what stands against a migration; nothing was started."""
+
+
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 

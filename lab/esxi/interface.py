@@ -23,12 +23,23 @@ class GuestSilentError(Exception):
 
 @dataclass(frozen=True)
 class DiskSpec:
-    """A virtual disk: a raw file on this host."""
+    """A virtual disk: a raw file on this host.
+
+    Attributes:
+        mode: vSphere's disk mode.
+        raw_device: of a raw device mapping: its compatibility mode.
+        multi_writer: other VMs may write to it.
+        encrypted: by vSphere.
+    """
 
     key: int
     label: str
     file: Path
     datastore_path: str
+    mode: str = "persistent"
+    raw_device: Literal["", "physicalMode", "virtualMode"] = ""
+    multi_writer: bool = False
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class NicSpec:
     label: str
     mac: str
     network: str
+    kind: Literal["vmxnet3", "e1000", "e1000e", "sriov"] = "vmxnet3"
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,9 @@ class MachineSpec:
         memory: bytes.
         guest: False for a machine without a guest: its disks alone, in a QEMU without CPU, written by `Machine.write`.
         plays_tools: without a guest only: the lab plays a guest with tools, which shuts down at once when asked.
+        hardware_version, controller, shared_bus, secure_boot, template, encrypted, trusted_platform_module,
+            fault_tolerance, change_tracking_supported, tools_installed: as vCenter shows them, and no more than that.
+        passthrough: labels of PCI devices of the host.
     """
 
     name: str
@@ -60,6 +75,17 @@ class MachineSpec:
     firmware: Literal["bios", "efi"] = "bios"
     guest: bool = True
     plays_tools: bool = False
+    hardware_version: str = "vmx-19"
+    controller: Literal["pvscsi", "lsilogic", "lsisas", "buslogic", "nvme", "sata", "ide"] = "pvscsi"
+    shared_bus: Literal["noSharing", "virtualSharing", "physicalSharing"] = "noSharing"
+    secure_boot: bool = False
+    template: bool = False
+    encrypted: bool = False
+    trusted_platform_module: bool = False
+    fault_tolerance: Literal["notConfigured", "disabled", "running"] = "notConfigured"
+    change_tracking_supported: bool = True
+    tools_installed: bool = True
+    passthrough: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

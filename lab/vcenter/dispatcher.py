@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from lab.vcenter import collector_methods, machine_methods, service_methods, soap
+from lab.vcenter import authorization, collector_methods, machine_methods, service_methods, soap
 from lab.vcenter.calls import Call, Handler, is_open_to_all
 from lab.vcenter.center import PROPERTY_COLLECTOR, Center
 from lab.vcenter.collector_methods import WITHOUT_SESSION, retrieve_without_session
@@ -20,12 +21,18 @@ _METHODS: Final[dict[str, Handler]] = {
     **service_methods.METHODS,
     **collector_methods.METHODS,
     **machine_methods.METHODS,
+    **authorization.METHODS,
 }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; `cookie` is the key of a session that this call began."""
+    """A response.
+
+    Attributes:
+        cookie: the key of a session that this call began. A call without a session is given one in which nobody is
+            logged in: a client that takes it over in place of a good one is logged out.
+    """
 
     status: int
     body: bytes
@@ -42,6 +49,8 @@ def answer(center: Center, body: bytes, *, action: str, cookie: str, address: st
         value = _invoke(call, request.method, cookie)
         reply = soap.result(request.method, value, request.result_kind, version)
         return Answer(200, reply, call.new_session.key if call.new_session else None)
+    except vim.fault.NotAuthenticated as fault:
+        return Answer(500, soap.fault(fault, version), str(uuid.uuid4()))
     except vmodl.MethodFault as fault:
         return Answer(500, soap.fault(fault, version))
     except Exception as error:
@@ -64,6 +73,8 @@ def _invoke(call: Call, method: str, cookie: str) -> object:
         for reference in (call.target, *_references(call.arguments)):
             if call.center.properties(reference, call.session) is None:
                 raise not_found(reference)
+        authorization.refuse_without_privilege(call, method)
+        call.center.switches.strike(method)
         return _handler(call, method)(call)
     finally:
         call.center.sessions.end_call(call.session)

@@ -39,6 +39,7 @@ class Inventory:
         self.machines: list[VirtualMachine] = []
         self._by_id: dict[str, VirtualMachine] = {}
         self._properties: dict[str, MachineProperties] = {}
+        self._switches = switches
         for number, (machine, home) in enumerate(
             zip(host.machines, self._places.homes, strict=True), _BEFORE_FIRST_VM + 1
         ):
@@ -46,7 +47,7 @@ class Inventory:
             self.machines.append(made)
             self._by_id[identity(made.reference)] = made
             self._properties[identity(made.reference)] = MachineProperties(
-                host=home.host,
+                hosts=(home.host, self._places.second_host),
                 pool=home.pool,
                 folder=home.folder,
                 datastores=home.datacenter.datastores,
@@ -55,6 +56,13 @@ class Inventory:
                 switches=switches,
             )
             self._places.settle(made.reference, home, machine.spec)
+
+    def delete(self, name: str) -> None:
+        """Take a VM out, as somebody does who deletes it or unregisters it."""
+        for machine in [one for one in self.machines if one.name == name]:
+            self.machines.remove(machine)
+            self._by_id.pop(identity(machine.reference))
+            self._places.leave(machine.reference)
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -176,11 +184,14 @@ class Inventory:
                 **self._resources(place),
             }
         if kind is vim.HostSystem:
-            return {"vm": lambda: list(place.machines), "runtime": _host_runtime, **self._resources(place)}
+            return {"vm": lambda: list(place.machines), "runtime": self._host_runtime, **self._resources(place)}
         if kind is vim.ResourcePool:
             return {"vm": lambda: list(place.machines), "owner": lambda: place.parent}
         if kind is vim.Datastore:
-            return {"summary": lambda: _datastore_summary(place), "vm": lambda: list(place.machines)}
+            return {
+                "summary": lambda: _datastore_summary(place, self._switches),
+                "vm": lambda: list(place.machines),
+            }
         if kind is vim.dvs.VmwareDistributedVirtualSwitch:
             return {"uuid": lambda: SWITCH_UUID}
         network = {
@@ -200,20 +211,23 @@ class Inventory:
             "network": lambda: list(datacenter.networks.values()),
         }
 
+    def _host_runtime(self) -> Data:
+        return vim.host.RuntimeInfo(
+            connectionState=self._switches.host_connection,
+            powerState="poweredOn",
+            inMaintenanceMode=self._switches.host_in_maintenance,
+        )
 
-def _host_runtime() -> Data:
-    return vim.host.RuntimeInfo(connectionState="connected", powerState="poweredOn", inMaintenanceMode=False)
 
-
-def _datastore_summary(place: Place) -> Data:
+def _datastore_summary(place: Place, switches: FaultSwitches) -> Data:
     return vim.Datastore.Summary(
         datastore=place.reference,
         name=place.name,
         url=f"ds:///vmfs/volumes/{place.name}/",
         capacity=_DATASTORE_CAPACITY,
-        freeSpace=_DATASTORE_CAPACITY // 2,
-        accessible=True,
+        freeSpace=switches.free_space.get(place.name, _DATASTORE_CAPACITY // 2),
+        accessible=place.name not in switches.unreachable_datastores,
         multipleHostAccess=False,
         type="VMFS",
-        maintenanceMode="normal",
+        maintenanceMode="inMaintenance" if place.name in switches.datastores_in_maintenance else "normal",
     )

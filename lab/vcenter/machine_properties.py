@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
 from lab.vcenter.properties import Properties
 from lab.vcenter.switches import FaultSwitches
@@ -45,7 +47,7 @@ class MachineProperties:
             "overallStatus": lambda: "green",
             "configStatus": lambda: "green",
             "recentTask": lambda: self._tasks.recent(machine.reference),
-            "capability": lambda: _CAPABILITY,
+            "capability": lambda: _capability(change_tracking=spec.change_tracking_supported),
             "config": machine.config,
             "runtime": lambda: self._runtime(machine),
             "guest": lambda: _guest(machine),
@@ -76,9 +78,9 @@ class MachineProperties:
     def _runtime(self, machine: VirtualMachine) -> Data:
         return vim.vm.RuntimeInfo(
             host=self._hosts[machine.name in self._switches.moved],
-            connectionState="connected",
+            connectionState=self._switches.vm_connections.get(machine.name, "connected"),
             powerState=machine.machine.power_state,
-            faultToleranceState="notConfigured",
+            faultToleranceState=machine.machine.spec.fault_tolerance,
             toolsInstallerMounted=False,
             numMksConnections=0,
             recordReplayState="inactive",
@@ -94,7 +96,7 @@ class MachineProperties:
             runtime=self._runtime(machine),
             config=vim.vm.Summary.ConfigSummary(
                 name=spec.name,
-                template=False,
+                template=spec.template,
                 vmPathName=config.files.vmPathName,
                 memorySizeMB=spec.memory >> 20,
                 numCpu=spec.cpus,
@@ -115,15 +117,17 @@ class MachineProperties:
         )
 
 
-_CAPABILITY = vim.vm.Capability(
-    snapshotOperationsSupported=True,
-    multipleSnapshotsSupported=True,
-    poweredOffSnapshotsSupported=True,
-    quiescedSnapshotsSupported=True,
-    changeTrackingSupported=True,
-    bootOptionsSupported=True,
-    toolsSyncTimeSupported=True,
-)
+@functools.cache
+def _capability(*, change_tracking: bool) -> Data:
+    return vim.vm.Capability(
+        snapshotOperationsSupported=True,
+        multipleSnapshotsSupported=True,
+        poweredOffSnapshotsSupported=True,
+        quiescedSnapshotsSupported=True,
+        changeTrackingSupported=change_tracking,
+        bootOptionsSupported=True,
+        toolsSyncTimeSupported=True,
+    )
 
 
 def _tools_status(machine: VirtualMachine) -> str:
@@ -144,7 +148,9 @@ def _guest(machine: VirtualMachine) -> Data:
     return vim.vm.GuestInfo(
         toolsStatus=_tools_status(machine),
         toolsRunningStatus=_tools_running_status(machine),
-        toolsVersionStatus2="guestToolsUnmanaged",
+        toolsVersionStatus2=(
+            "guestToolsUnmanaged" if machine.machine.spec.tools_installed else "guestToolsNotInstalled"
+        ),
         guestState="running" if running else "notRunning",
         guestId=machine.machine.spec.guest_id if running else None,
         guestFamily="linuxGuest" if running else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,10 @@ _GUESTS: Final = {
     "debian12_64Guest": "Debian GNU/Linux 12 (64-bit)",
     "debian11_64Guest": "Debian GNU/Linux 11 (64-bit)",
 }
+
+# The same for every VM, and much to make: with a thousand VMs that is seen.
+_FLAGS: Final = vim.vm.FlagInfo()
+_POWER_OPERATIONS: Final = vim.vm.DefaultPowerOpInfo(powerOffType="soft")
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ class VirtualMachine:
             for disk in (record.disks if record else spec.disks)
         ]
         devices = hardware.devices(
-            disks, spec.nics, datastores=self._datastores, networks=self._networks, running=self.running
+            spec, disks, datastores=self._datastores, networks=self._networks, running=self.running
         )
         tracking = record.change_tracking if record else self.machine.change_tracking
         return vim.vm.ConfigInfo(
@@ -224,17 +229,18 @@ class VirtualMachine:
             name=self.name,
             guestFullName=_GUESTS.get(spec.guest_id, "Other Linux (64-bit)"),
             guestId=spec.guest_id,
-            version="vmx-19",
+            version=spec.hardware_version,
             uuid=self.bios_uuid,
             instanceUuid=self.instance_uuid,
-            template=False,
+            template=spec.template,
             annotation=record.annotation if record else self.machine.annotation,
             firmware=spec.firmware,
+            keyId=hardware.A_KEY if spec.encrypted or spec.trusted_platform_module else None,
             changeTrackingEnabled=tracking,
-            bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=False),
+            bootOptions=vim.vm.BootOptions(efiSecureBootEnabled=spec.secure_boot),
             files=vim.vm.FileInfo(vmPathName=f"{self.directory}{self.name}.vmx"),
-            flags=vim.vm.FlagInfo(),
-            defaultPowerOps=vim.vm.DefaultPowerOpInfo(powerOffType="soft"),
+            flags=_FLAGS,
+            defaultPowerOps=_POWER_OPERATIONS,
             hardware=vim.vm.VirtualHardware(
                 numCPU=spec.cpus, memoryMB=spec.memory >> 20, numCoresPerSocket=1, device=devices
             ),
@@ -242,6 +248,7 @@ class VirtualMachine:
         )
 
 
+@functools.cache
 def _tracking_options(disks: int, *, enabled: bool) -> list[Data]:
     """The settings ctkEnabled of the VM and of each disk, as the configuration file has them."""
     value = "TRUE" if enabled else "FALSE"

@@ -77,6 +77,9 @@ class Places:
         self._pools: dict[str, Reference] = {}
         self.root = self._add(vim.Folder, "group-d", "Datacenters", None)
         built = [self._datacenter(one) for one in shape.datacenters]
+        # In no list: a VM is on it when it was moved there.
+        self.second_host: Reference = vim.HostSystem("host-1000", None)
+        self.by_id["host-1000"] = Place(self.second_host, "esxi-2.lab", built[0].hosts[0][1].reference)
         placements = [shape.placement(position) for position in range(len(specs))]
         self.homes = [
             Home(
@@ -100,6 +103,13 @@ class Places:
         used |= dict.fromkeys(home.datacenter.networks[nic.network] for nic in spec.nics)
         for reference in used:
             self._at(reference).machines.append(machine)
+
+    def leave(self, machine: Reference) -> None:
+        """Tell everything around a machine that it is gone."""
+        for place in self.by_id.values():
+            for mentioned in (place.children, place.machines):
+                if machine in mentioned:
+                    mentioned.remove(machine)
 
     def hosts_of(self, compute: Reference) -> list[Reference]:
         """The hosts of a cluster, or the one of a compute resource."""

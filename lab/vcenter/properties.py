@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TypeAlias
@@ -12,6 +13,7 @@ Properties: TypeAlias = Mapping[str, Callable[[], Data]]
 """The properties of one object: how each is made when somebody asks. What the schema has besides these is unset."""
 
 
+@functools.cache
 def check_path(kind: Kind, path: str) -> None:
     """Refuse a path that the schema does not have.
 

@@ -20,13 +20,12 @@ from lab.vcenter import nfc, soap
 from lab.vcenter.center import Center
 from lab.vcenter.dispatcher import answer
 from lab.vcenter.sessions import IDLE_LIMIT
-from lab.vcenter.shape import Shape
+from lab.vcenter.shape import HOST_NAME, Shape
 from lab.vcenter.switches import FaultSwitches
 
 logger = logging.getLogger(__name__)
 
 _COOKIE: Final = re.compile(r'vmware_soap_session="?([^";]+)')
-_LAB: Final = Shape()
 _LONGEST_REQUEST: Final = 16 << 20
 _IDLE_CONNECTION: Final = 1200
 """Seconds: longer than pyVmomi keeps a connection in its pool (900)."""
@@ -181,10 +180,12 @@ class VcenterServer:
         certificate: PEM file with key and certificate, as `lab.vcenter.certificate.make` writes it.
         users: passwords by user name.
         idle_limit: seconds after which a session without calls ends.
-        shape: the inventory's tree around the host's machines.
+        standalone: be an ESXi host without a vCenter.
+        host_name: the ESXi host's, as the inventory shows it.
+        shape: the inventory's tree around the host's machines, where it is not one datacenter with that host.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a server's options
         self,
         host: Host,
         *,
@@ -193,11 +194,15 @@ class VcenterServer:
         certificate: Path,
         users: Mapping[str, str],
         idle_limit: float = IDLE_LIMIT,
-        shape: Shape = _LAB,
+        standalone: bool = False,
+        host_name: str = HOST_NAME,
+        shape: Shape | None = None,
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        self._center = Center(host, users, idle_limit=idle_limit, shape=shape)
+        self._center = Center(
+            host, users, idle_limit=idle_limit, standalone=standalone, host_name=host_name, shape=shape
+        )
         self._server = _Server((address, port), context, self._center)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="vcenter")
 
@@ -210,6 +215,10 @@ class VcenterServer:
     def faults(self) -> FaultSwitches:
         """What it does wrong on request."""
         return self._center.switches
+
+    def delete_vm(self, name: str) -> None:
+        """Take a VM out of the inventory, with its snapshots."""
+        self._center.inventory.delete(name)
 
     def start(self) -> None:
         """Answer from now on."""
@@ -229,3 +238,12 @@ class VcenterServer:
         self._center.sessions.drop_all()
         with self._center.changed:
             self._center.changed.notify_all()
+
+    def end_session_at_call(self, number: int) -> None:
+        """Have that call from now on find its session ended; 1 is the next."""
+        self._center.sessions.end_at_call(number)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return len(self._center.sessions.described())

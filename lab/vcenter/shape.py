@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+DATACENTER_NAME: Final = "lab-dc"
+HOST_NAME: Final = "esxi-1.lab"
+
 
 @dataclass(frozen=True)
 class DatacenterShape:
@@ -17,8 +20,8 @@ class DatacenterShape:
         distributed: names of the networks that are port groups of a distributed switch.
     """
 
-    name: str = "lab-dc"
-    hosts: tuple[str, ...] = ("esxi-1.lab",)
+    name: str = DATACENTER_NAME
+    hosts: tuple[str, ...] = (HOST_NAME,)
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     distributed: frozenset[str] = frozenset()
 

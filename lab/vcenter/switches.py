@@ -37,8 +37,12 @@ class FaultSwitches:
         change_page: from the offset that is asked for and the right answer to the one that is given.
         consolidation_needed: names of VMs whose disks need consolidation, until ConsolidateVMDisks_Task.
         withheld_privileges: what no account may do: calls that need one of these are answered with NoPermission.
-        free_space: bytes that are free on a datastore, by its name.
         moved: names of VMs that are on the second host.
+        free_space: bytes that are free on a datastore, by its name; half of it is unless set.
+        unreachable_datastores, datastores_in_maintenance: their names.
+        host_connection: of the host: connected, disconnected or notResponding.
+        host_in_maintenance: whether it is.
+        vm_connections: of VMs that vCenter does not reach, by name: disconnected, orphaned, inaccessible, invalid.
     """
 
     task_delay: float = 0.0
@@ -52,6 +56,11 @@ class FaultSwitches:
     withheld_privileges: set[str] = field(default_factory=set)
     free_space: dict[str, int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    unreachable_datastores: set[str] = field(default_factory=set)
+    datastores_in_maintenance: set[str] = field(default_factory=set)
+    host_connection: str = "connected"
+    host_in_maintenance: bool = False
+    vm_connections: dict[str, str] = field(default_factory=dict)
     _failures: dict[tuple[str, bool], _Failure] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

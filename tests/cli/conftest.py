@@ -22,7 +22,13 @@ from temporalio.worker import Worker
 from lab.programs import find_program
 from tests.cli.place import Place
 from workflows.names import DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
-from workflows.operations import CheckMigrationWorkflow, CheckSourceWorkflow, ListSourcesWorkflow, ListVmsWorkflow
+from workflows.operations import (
+    CheckMigrationWorkflow,
+    CheckSourceWorkflow,
+    ListSourcesWorkflow,
+    ListVmsWorkflow,
+    PreflightWorkflow,
+)
 from workflows.warm_migration import WarmMigrationWorkflow
 
 XMS = [sys.executable, "-m", "cli.main"]
@@ -165,6 +171,7 @@ class Background:
                         CheckSourceWorkflow,
                         ListVmsWorkflow,
                         CheckMigrationWorkflow,
+                        PreflightWorkflow,
                     ],
                     activities=activities,
                 ),

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import fnmatch
 import threading
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from tests.workflows.world import World
 from xms.errors import BadInput, ConfigurationError, SourceRefusedLogin, TargetNotFound, VmNotFound, XmsError
-from xms.models import DiskProgress, Nic
+from xms.models import DiskProgress, MigrationSpec, Nic, Trouble
 from xms.orders.copy import StreamDisk, StreamResult
+from xms.orders.preflight import (
+    DatastoreFacts,
+    HostFacts,
+    LookAtTarget,
+    PreflightOrder,
+    PreflightReport,
+    Subject,
+    Subjects,
+    TargetFacts,
+    TargetLook,
+)
 from xms.orders.source import (
     HostsReached,
     ListSources,
+    ListVms,
     MissingPrivilege,
     ReachHosts,
     SourceHost,
@@ -23,11 +37,13 @@ from xms.orders.source import (
     SourceReport,
     SourceSummary,
     VmDetails,
+    VmDisk,
     VmList,
     VmNic,
     VmQuery,
 )
 from xms.orders.target import CheckTarget, TargetChecked
+from xms.preflight.judge import judge
 
 GIB = 1 << 30
 
@@ -53,6 +69,8 @@ class Place(World):
         super().__init__()
         self.streams_go_on = threading.Event()
         self.streams_go_on.set()
+        self.spoiled: dict[str, dict[str, Any]] = {}
+        """What is wrong with a VM, by its name: fields of VmDetails."""
 
     @activity.defn
     async def list_sources(self, order: ListSources) -> SourceList:
@@ -83,9 +101,64 @@ class Place(World):
         return HostsReached(worker="mover-1", hosts=hosts)
 
     @activity.defn
-    async def list_vms(self, order: SourceQuery) -> VmList:
+    async def list_vms(self, order: ListVms) -> VmList:
         self._know(order.source)
-        return VmList(vms=tuple(self._vm(name) for name in ("db-prod-01", "web-03")))
+        names = fnmatch.filter(["db-prod-01", "web-03"], order.match or "*")
+        return VmList(vms=tuple(self._vm(name) for name in names))
+
+    # --- preflight: the real rules over this place --------------------------------------------------------------------
+
+    @activity.defn
+    async def gather_subjects(self, order: PreflightOrder) -> Subjects:
+        self._know(order.source)
+        wanted = order.vms or ("*",)
+        names = [name for name in ("db-prod-01", "web-03") if any(fnmatch.fnmatch(name, one) for one in wanted)]
+        if not names:
+            raise as_failure(
+                VmNotFound(f"prod-vcenter has no VM '{wanted[0]}'", because="its VMs are: db-prod-01, web-03")
+            )
+        return Subjects(source=order.source, subjects=tuple(self._subject(name) for name in names))
+
+    def _subject(self, name: str) -> Subject:
+        return Subject(
+            source="prod-vcenter",
+            vm=self._vm(name).model_copy(update=self.spoiled.get(name, {})),
+            host=HostFacts(name="esxi-1", connection="connected"),
+            datastores=(DatastoreFacts(name="ds1", capacity=100 * GIB, free=60 * GIB),),
+        )
+
+    @activity.defn
+    async def look_at_target(self, order: LookAtTarget) -> Subjects:
+        looked = []
+        for subject in order.subjects.unpacked():
+            spec = MigrationSpec(
+                source="prod-vcenter",
+                vm=subject.vm.name,
+                target_project=order.wanted.project or "",
+                instance_name="",
+                flavor=order.wanted.flavor or "",
+                volume_type=order.wanted.volume_type or "",
+                network_map=order.wanted.network_map or (),
+            )
+            facts = await self._looked(CheckTarget(spec=spec, vm=subject.vm))
+            looked.append(subject.model_copy(update={"target": facts}))
+        return Subjects(source=order.subjects.source, subjects=tuple(looked))
+
+    async def _looked(self, order: CheckTarget) -> TargetFacts:
+        looks = {what: TargetLook(what=what) for what in ("project", "volume type", "networks", "quota")}
+        looks |= {what: TargetLook(what=what) for what in ("flavor", "network map")}
+        try:
+            checked = await self.check_target(order)
+        except ApplicationError as failure:
+            trouble: Trouble = failure.details[0]
+            what = "flavor" if "flavor" in trouble.what else "network map"
+            looks[what] = TargetLook(what=what, trouble=trouble)
+            return TargetFacts(looks=tuple(looks.values()))
+        return TargetFacts(looks=tuple(looks.values()), checked=checked)
+
+    @activity.defn
+    async def judge_subjects(self, order: Subjects) -> PreflightReport:
+        return PreflightReport.of(order.source, [judge(subject) for subject in order.unpacked()])
 
     @activity.defn
     async def inspect_vm(self, order: VmQuery) -> VmDetails:
@@ -139,8 +212,33 @@ class Place(World):
             )
 
     def _vm(self, name: str) -> VmDetails:
-        nic = VmNic(key=4000, label="Network adapter 1", mac="00:50:56:9a:11:02", network="VM Network")
+        nic = VmNic(key=4000, label="Network adapter 1", mac="00:50:56:9a:11:02", network="VM Network", kind="vmxnet3")
+        disks = tuple(
+            VmDisk(
+                key=key,
+                label=f"Hard disk {key - 1999}",
+                capacity=disk.capacity,
+                path=f"[ds1] {key}.vmdk",
+                controller="pvscsi",
+            )
+            for key, disk in self.disks.items()
+        )
         return VmDetails(
-            moref="vm-101", name=name, power_state="poweredOn", cpus=2, memory=4 * GIB, nics=(nic,),
+            moref=f"vm-{name}",
+            name=name,
+            path=f"/dc/vm/{name}",
+            power_state="poweredOn",
+            cpus=2,
+            memory=4 * GIB,
+            guest_id="debian12_64Guest",
+            guest_name="Debian GNU/Linux 12 (64-bit)",
+            tools_running=True,
+            tools="running",
+            hardware_version="vmx-19",
             change_tracking_supported=True,
-        )  # fmt: skip
+            connection="connected",
+            fault_tolerance="notConfigured",
+            host="esxi-1",
+            disks=disks,
+            nics=(nic,),
+        )

@@ -17,7 +17,7 @@ JOB = "warm-prod-vcenter-db-prod-01"
 # --- without Temporal -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["migration"], ["migration", "submit"], ["source"], ["vm"]])
+@pytest.mark.parametrize("command", [[], ["migration"], ["migration", "submit"], ["source"], ["vm"], ["preflight"]])
 def test_help_imports_neither_temporal_nor_vsphere_nor_openstack(command: list[str]) -> None:
     probe = (
         "import sys; from cli.main import run; code = run([*sys.argv[1:], '--help']); "

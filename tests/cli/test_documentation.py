@@ -32,15 +32,21 @@ def leaves(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 ALL = dict(leaves(typer.main.get_command(app)))
 
 
+def path_of(line: str) -> tuple[str, ...]:
+    """The command of a line: ('migration', 'show'), or ('preflight',)."""
+    words = tuple(shlex.split(line, comments=True))[1:]
+    return words[:1] if words[:1] in ALL else words[:2]
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_documented_command_can_be_parsed(line: str) -> None:
-    program, noun, verb, *arguments = shlex.split(line)
-    assert program == "xms"
-    ALL[noun, verb].make_context(f"xms {noun} {verb}", arguments)
+    path, words = path_of(line), shlex.split(line)
+    assert words[0] == "xms"
+    ALL[path].make_context(" ".join(("xms", *path)), words[1 + len(path) :])
 
 
 def test_every_command_and_option_of_the_product_is_documented() -> None:
-    shown = {tuple(shlex.split(line)[1:3]) for line in COMMANDS}
+    shown = {path_of(line) for line in COMMANDS}
     assert {path for path in ALL if path[0] != "lab"} == shown
     for path, command in ALL.items():
         if path[0] == "lab":
@@ -72,6 +78,9 @@ def test_the_keys_of_the_other_commands_are_documented(house: House) -> None:
         "xms source show": lambda: house.xms("source", "show", "prod-vcenter", "-o", "json").json,
         "xms source check": lambda: house.xms("source", "check", "prod-vcenter", "-o", "json").json,
         "xms vm list": lambda: house.xms("vm", "list", "--source", "prod-vcenter", "-o", "json").json,
+        "xms preflight": lambda: (
+            house.xms("preflight", "--source", "prod-vcenter", "--vm", "web-03", "-o", "json").json
+        ),
         "xms migration sync": lambda: house.xms("migration", "sync", "warm-prod-vcenter-db-prod-01", "-o", "json").json,
         "xms migration list": lambda: house.xms("migration", "list", "-o", "json").json,
         "xms migration events": lambda: (

@@ -13,7 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from lab.programs import find_program
-from tests.cli.test_documentation import ALL
+from tests.cli.test_documentation import ALL, path_of
 from tests.docs.pages import PAGES, ROOT, blocks, lines, name, rows
 
 README: Final = ROOT / "README.md"
@@ -23,14 +23,21 @@ COMMANDS: Final = [(name(page), line) for page in OTHERS for line in lines(page,
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
 def test_a_command_of_the_pages_can_be_parsed(page: str, line: str) -> None:
-    program, noun, verb, *arguments = shlex.split(line, comments=True)
-    assert program == "xms", page
-    ALL[noun, verb].make_context(f"xms {noun} {verb}", arguments)
+    path, words = path_of(line), shlex.split(line, comments=True)
+    assert words[0] == "xms", page
+    ALL[path].make_context(" ".join(("xms", *path)), words[1 + len(path) :])
 
 
 def test_the_readme_leads_through_a_whole_migration() -> None:
     shown = [tuple(shlex.split(line)[1:3]) for line in lines(README, "xms")]
-    steps = [("lab", "up"), ("migration", "submit"), ("migration", "sync"), ("migration", "cutover"), ("lab", "down")]
+    steps = [
+        ("lab", "up"),
+        ("preflight", "--source"),
+        ("migration", "submit"),
+        ("migration", "sync"),
+        ("migration", "cutover"),
+        ("lab", "down"),
+    ]
     assert [step for step in shown if step in steps] == steps
 
 

@@ -23,6 +23,7 @@ WALLS: Final = (
     ("xms/transport", (), ("xms.openstack", "xms.conversion", "openstack")),
     ("xms/openstack", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
     ("xms/conversion", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
+    ("xms/preflight", (), ("xms.vsphere", "xms.openstack", "xms.config", "pyVmomi", "openstack")),
     ("workflows", (), ("pyVmomi", "openstack", "nbd", "subprocess", "time", "os", "cli", "lab", "bench")),
     ("activities", (), ("workflows", "cli", "lab", "bench")),
     (

@@ -18,6 +18,7 @@ from xms.errors import ConfigurationError, VmNotFound
 from xms.models import Baseline
 from xms.orders.source import (
     ListSources,
+    ListVms,
     MarkMigrated,
     PlanDisk,
     PowerOff,
@@ -97,7 +98,7 @@ def test_an_unknown_source_is_answered_with_the_known_ones(source: SourceActivit
 
 
 def test_vms_are_listed_and_inspected(source: SourceActivities) -> None:
-    listed = run(source.list_vms, SourceQuery(source="lab"))
+    listed = run(source.list_vms, ListVms(source="lab"))
     assert len(listed.vms) == 4
     assert run(source.inspect_vm, VmQuery(source="lab", vm="web")) == listed.vms[-1]
     with pytest.raises(VmNotFound):

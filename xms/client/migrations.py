@@ -42,7 +42,8 @@ from xms.client.live import with_live_figures
 from xms.client.pollers import see_a_worker
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
 from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Model, Phase, Receipt, job_id
-from xms.orders.source import ListSources, SourceList, SourceQuery, SourceReport, VmList
+from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
+from xms.orders.source import ListSources, ListVms, SourceList, SourceQuery, SourceReport, VmList
 from xms.orders.target import MigrationChecked
 
 Verb = Literal["sync-now", "pause", "resume", "set-cadence", "set-rate-limit", "verify", "cutover", "retry", "abandon"]
@@ -53,8 +54,9 @@ CALL: Final = timedelta(seconds=10)
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
 
-OPERATION: Final = timedelta(seconds=200)
-"""For a question that a worker passes on to the source and the target: two calls of 90 s, see workflows.operations."""
+OPERATION: Final = timedelta(seconds=210)
+"""For a question that a worker passes on to the source and the target: two calls of 90 s and a verdict, see
+workflows.operations."""
 
 LISTING: Final = timedelta(seconds=25)
 """For the answers of all jobs of a listing together."""
@@ -275,14 +277,54 @@ class Migrations:
             NoWorker: no worker runs, or none finished in time.
             XmsError: what stands against it, in the class and the words of the worker.
         """
+        await self._see_it_is_free(spec)
+        what = f"the migration of {spec.vm} could not be checked"
+        return await self._operation("CheckMigrationWorkflow", spec, MigrationChecked, what)
+
+    async def preflight_of(self, spec: MigrationSpec) -> PreflightReport:
+        """The preflight of a migration as it would be submitted; the report has this one VM.
+
+        Raises:
+            Refused: this VM is being migrated already; the text names the job and its phase.
+            VmNotFound: the source has no such VM.
+            NoWorker, XmsError: as of `check`. What stands against the migration is no error but in the report.
+        """
+        await self._see_it_is_free(spec)
+        job = job_id(spec.source, spec.vm)
+        order = PreflightOrder(
+            source=spec.source, vms=(spec.vm,), patterns=False, target=TargetWanted.of(spec), job_id=job
+        )
+        return await self._preflight(order, f"the preflight of {spec.vm} could not be made")
+
+    async def preflight(
+        self, source: str, vms: Sequence[str] = (), *, every_vm: bool = False, target: TargetWanted | None = None
+    ) -> PreflightReport:
+        """Whether VMs could be migrated, and what stands in the way. Both sides are looked at, nothing is changed.
+
+        Args:
+            source: a registered source.
+            vms: names, inventory paths, or patterns of them ('web-*').
+            every_vm: all of the source, instead.
+            target: where they would go; what of it is None is not looked at.
+
+        Raises:
+            VmNotFound: nothing has one of the names or matches one of the patterns.
+            BadInput: they are too many for one answer; the text says how many.
+            NoWorker, XmsError: as of `check`.
+        """
+        order = PreflightOrder(source=source, vms=tuple(vms), every_vm=every_vm, target=target or TargetWanted())
+        return await self._preflight(order, f"the preflight of VMs of {source} could not be made")
+
+    async def _preflight(self, order: PreflightOrder, what: str) -> PreflightReport:
+        return (await self._operation("PreflightWorkflow", order, PreflightReport, what)).unpacked()
+
+    async def _see_it_is_free(self, spec: MigrationSpec) -> None:
         job = job_id(spec.source, spec.vm)
         try:
             if (await self._describe(job)).status is WorkflowExecutionStatus.RUNNING:
                 raise await self._being_migrated(job, spec)
         except JobNotFound:
             pass  # which is what a submit wants
-        what = f"the migration of {spec.vm} could not be checked"
-        return await self._operation("CheckMigrationWorkflow", spec, MigrationChecked, what)
 
     async def sources(self) -> SourceList:
         """The sources that the workers know. Errors as of `check`."""
@@ -293,10 +335,11 @@ class Migrations:
         what = f"source {name} could not be tested"
         return await self._operation("CheckSourceWorkflow", SourceQuery(source=name), SourceReport, what)
 
-    async def vms(self, source: str) -> VmList:
-        """The VMs of a source. Errors as of `check`."""
+    async def vms(self, source: str, match: str = "") -> VmList:
+        """The VMs of a source, all or those whose name matches a pattern ('web-*'). Errors as of `check`."""
         what = f"the VMs of {source} could not be listed"
-        return await self._operation("ListVmsWorkflow", SourceQuery(source=source), VmList, what)
+        order = ListVms(source=source, match=match)
+        return (await self._operation("ListVmsWorkflow", order, VmList, what)).unpacked()
 
     async def _operation(self, workflow: str, question: Model, answer: type[Answer], what: str) -> Answer:
         await self._see_a_worker(what, means="nothing was asked of the source or the target")

@@ -64,12 +64,13 @@ def remove(cloud: Cloud, job_id: str, pulse: Pulse) -> None:
 def ports_of(cloud: Cloud, job_id: str) -> list[Port]:
     """The ports that the job made."""
     with translated(f"the ports of job {job_id} were not listed"):
-        return [
-            port
-            for port in cloud.network.ports(project_id=cloud.project_id)
-            # Job ids hold no spaces (xms.models.job_id), so that no job's mark is the beginning of another's.
-            if str(port.description or "").startswith(f"{job_mark(job_id)} ")
-        ]
+        return [port for port in cloud.network.ports(project_id=cloud.project_id) if is_of(port, job_id)]
+
+
+def is_of(port: Port, job_id: str) -> bool:
+    """Whether the job made it."""
+    # Job ids hold no spaces (xms.models.job_id), so that no job's mark is the beginning of another's.
+    return str(port.description or "").startswith(f"{job_mark(job_id)} ")
 
 
 def _fits(port: Port, nic: Nic, network: Network) -> bool:

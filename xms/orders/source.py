@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Self
 
 from pydantic import Field
 
 from xms.models import Baseline, Model
+from xms.orders.packing import packed, unpacked
 
 
 class ListSources(Model):
@@ -106,6 +109,7 @@ class VmNic(Model):
     label: str
     mac: str
     network: str
+    kind: str = Field(default="", description="vmxnet3, e1000, e1000e, vmxnet2, pcnet32, sriov; empty: not known")
 
 
 class VmDisk(Model):
@@ -117,6 +121,17 @@ class VmDisk(Model):
     path: str = Field(description="datastore path of the backing")
     mode: str = Field(default="persistent", description="vSphere disk mode")
     change_id: str | None = None
+    controller: str = Field(
+        default="", description="pvscsi, lsilogic, lsisas, buslogic, nvme, sata, ide; empty: not known"
+    )
+    raw_device: str = Field(default="", description="of a raw device mapping: physicalMode or virtualMode")
+    shared: str = Field(default="", description="how other VMs may write to it; empty: not at all")
+    encrypted: bool = False
+
+    @property
+    def datastore(self) -> str:
+        """Name of the datastore that its file is on: 'ds1' of '[ds1] web/web.vmdk'; empty where that is not known."""
+        return self.path[1:].partition("]")[0] if self.path.startswith("[") else ""
 
 
 class VmDetails(Model):
@@ -134,19 +149,48 @@ class VmDetails(Model):
     guest_id: str = ""
     guest_name: str = ""
     tools_running: bool = False
+    tools: str = Field(default="", description="running, not running, starting, not installed; empty: not known")
     hardware_version: str = ""
     change_tracking_supported: bool = False
     change_tracking_enabled: bool = False
     consolidation_needed: bool = False
     snapshots: tuple[str, ...] = Field(default=(), description="names of every snapshot, depth first")
+    template: bool = False
+    connection: str = Field(default="", description="connected, disconnected, orphaned, inaccessible or invalid")
+    fault_tolerance: str = Field(default="", description="vSphere's state of it; notConfigured, or empty: not known")
+    encrypted: bool = Field(default=False, description="its own files are: the configuration names a key")
+    trusted_platform_module: bool = False
+    passthrough: tuple[str, ...] = Field(default=(), description="labels of devices of the host that it has for itself")
+    host: str = Field(default="", description="name of the ESXi host that it runs on, or is registered with")
     disks: tuple[VmDisk, ...] = ()
     nics: tuple[VmNic, ...] = ()
+
+
+class ListVms(SourceQuery):
+    """Which VMs a source has."""
+
+    match: str = Field(default="", description="only names of this pattern ('web-*'); with a slash: only such paths")
 
 
 class VmList(Model):
     """The inventory of a source."""
 
     vms: tuple[VmDetails, ...] = ()
+    packed: str = Field(default="", description="the same instead, where it is long: see xms.orders.packing")
+
+    @classmethod
+    def of(cls, vms: Sequence[VmDetails]) -> Self:
+        """A list that fits into one payload, however many they are.
+
+        Raises:
+            BadInput: not even packed.
+        """
+        text = packed(vms, do="narrow the list with --match")
+        return cls(packed=text) if text else cls(vms=tuple(vms))
+
+    def unpacked(self) -> Self:
+        """The list with its VMs in `vms`."""
+        return type(self)(vms=unpacked(self.packed, VmDetails)) if self.packed else self
 
 
 class VmOrder(Model):

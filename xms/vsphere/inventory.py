@@ -1,21 +1,17 @@
-"""What is in the source: VMs with their disks and NICs, found by name or by inventory path."""
+"""What is told of a VM: its hardware, its state, its disks and NICs."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
 
-from xms.errors import ConfigurationError, VmNotFound
+from xms.errors import VmNotFound
 from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.vsphere.bindings import vim
 from xms.vsphere.faults import explained
-from xms.vsphere.properties import Properties, read, read_inventory
+from xms.vsphere.places import FoundVm, Inventory, identity, name_of
+from xms.vsphere.properties import Properties, read, read_all, read_inventory
 from xms.vsphere.session import VsphereSession
-
-NAMES: Final = ("name", "parent")
 
 LEAVES: Final = (
     "name",
@@ -26,111 +22,104 @@ LEAVES: Final = (
     "config.guestId",
     "config.guestFullName",
     "config.version",
+    "config.keyId",
     "config.changeTrackingEnabled",
     "config.hardware.numCPU",
     "config.hardware.memoryMB",
     "config.hardware.device",
+    "runtime.connectionState",
+    "runtime.faultToleranceState",
+    "runtime.host",
     "runtime.powerState",
     "runtime.consolidationNeeded",
     "capability.changeTrackingSupported",
     "guest.toolsRunningStatus",
+    "guest.toolsVersionStatus2",
+    "datastore",
     "snapshot",
 )
 
 TOOLS_RUN: Final = "guestToolsRunning"
-CLOSE_MATCHES: Final = 5
+
+TOOLS: Final = {
+    TOOLS_RUN: "running",
+    "guestToolsNotRunning": "not running",
+    "guestToolsExecutingScripts": "starting",
+}
+
+CONTROLLERS: Final = (
+    (vim.vm.device.ParaVirtualSCSIController, "pvscsi"),
+    (vim.vm.device.VirtualLsiLogicSASController, "lsisas"),
+    (vim.vm.device.VirtualLsiLogicController, "lsilogic"),
+    (vim.vm.device.VirtualBusLogicController, "buslogic"),
+    (vim.vm.device.VirtualNVMEController, "nvme"),
+    (vim.vm.device.VirtualSATAController, "sata"),
+    (vim.vm.device.VirtualIDEController, "ide"),
+)
+
+CARDS: Final = (
+    (vim.vm.device.VirtualSriovEthernetCard, "sriov"),
+    (vim.vm.device.VirtualVmxnet3, "vmxnet3"),
+    (vim.vm.device.VirtualVmxnet2, "vmxnet2"),
+    (vim.vm.device.VirtualE1000e, "e1000e"),
+    (vim.vm.device.VirtualE1000, "e1000"),
+    (vim.vm.device.VirtualPCNet32, "pcnet32"),
+)
+
+OF_THE_HOST: Final = (
+    vim.vm.device.VirtualPCIPassthrough,
+    vim.vm.device.VirtualSCSIPassthrough,
+    vim.vm.device.VirtualNVDIMM,
+)
+"""Devices that a VM has for itself; vSphere makes no snapshots of a VM with them."""
+
 MIB: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class FoundVm:
-    """A VM of the inventory.
+def list_vms(session: VsphereSession, match: str = "") -> list[VmDetails]:
+    """The VMs of the source, by path; templates are none.
 
-    Attributes:
-        reference: the managed object.
-        path: inventory path, as govc writes it: "/dc/vm/folder/name".
+    Args:
+        session: where.
+        match: only names of this pattern ('web-*'); one with a slash is a pattern of paths.
     """
-
-    reference: Any
-    name: str
-    path: str
-
-
-class Inventory:
-    """The names and places of everything that is in the source, read at one moment."""
-
-    def __init__(self, session: VsphereSession) -> None:
-        kinds = {vim.VirtualMachine: NAMES, vim.Folder: NAMES, vim.Datacenter: NAMES}
-        self._session = session
-        self._found = {thing._moId: (thing, properties) for thing, properties in read_inventory(session, kinds)}  # noqa: SLF001
-        self._datacenter = session.config.datacenter
-        if self._datacenter is not None:
-            self._refuse_unknown_datacenter(self._datacenter)
-
-    def virtual_machines(self) -> Iterator[FoundVm]:
-        """Every VM of the configured datacenter, or of all."""
-        for thing, properties in self._found.values():
-            if isinstance(thing, vim.VirtualMachine):
-                places = list(self._places(thing))
-                if self._datacenter is None or self._datacenter in _datacenters(places):
-                    # In a path the separators within a name stay escaped, as vSphere has them.
-                    path = "/" + "/".join(found.get("name", "") for _, found in reversed(places))
-                    yield FoundVm(thing, name=_name(properties), path=path)
-
-    def find(self, wanted: str) -> FoundVm:
-        """The one VM with that name or inventory path.
-
-        Raises:
-            VmNotFound: none has it, or more than one; the text lists what there is.
-        """
-        known = list(self.virtual_machines())
-        found = [vm for vm in known if vm.path == wanted] or [vm for vm in known if vm.name == wanted]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise VmNotFound(
-                f"'{wanted}' is the name of {len(found)} VMs of {self._session.name}",
-                because="their paths are " + ", ".join(sorted(vm.path for vm in found)),
-                do="give the path of the one that is meant",
-            )
-        names = sorted({vm.path if "/" in wanted else vm.name for vm in known})
-        close = difflib.get_close_matches(wanted, names, n=CLOSE_MATCHES) or names[:CLOSE_MATCHES]
-        because = f"it has {len(known)} VMs, among them {', '.join(close)}" if close else "the account sees no VM there"
-        raise VmNotFound(f"{self._session.name} has no VM called '{wanted}'", because=because)
-
-    def _places(self, thing: Any) -> Iterator[tuple[Any, Properties]]:  # noqa: ANN401 - pyVmomi's
-        """From the VM outwards. The root folder is in no view of itself, so paths begin below it, as govc's do."""
-        while thing is not None and thing._moId in self._found:  # noqa: SLF001 - pyVmomi's name for the reference
-            found = self._found[thing._moId]  # noqa: SLF001
-            yield found
-            thing = found[1].get("parent")
-
-    def _refuse_unknown_datacenter(self, wanted: str) -> None:
-        known = sorted(_datacenters(list(self._found.values())))
-        if wanted not in known:
-            raise ConfigurationError(
-                f"{self._session.name} has no datacenter called '{wanted}'",
-                because=f"it has {', '.join(known) or 'none that the account sees'}",
-                do="correct the source's datacenter in the worker's configuration",
-            )
+    if match:
+        # Of thousands of VMs the names are read quickly, the devices are not.
+        inventory = Inventory(session)
+        chosen = [vm for vm in inventory.virtual_machines() if vm.matches(match) and not vm.template]
+        found = [details for details, _ in described(session, inventory, chosen)]
+    else:
+        inventory = Inventory(session, LEAVES)
+        portgroups = inventory.portgroups()
+        found = [
+            _of(inventory, vm, vm.properties, portgroups) for vm in inventory.virtual_machines() if not vm.template
+        ]
+    return sorted(found, key=lambda vm: vm.path)
 
 
-def list_vms(session: VsphereSession) -> list[VmDetails]:
-    """Every VM of the source, by path; templates are none."""
-    paths = {vm.reference._moId: vm.path for vm in Inventory(session).virtual_machines()}  # noqa: SLF001
-    portgroups = _portgroups(session)
-    machines = [
-        _details(vm, properties, paths[vm._moId], portgroups)  # noqa: SLF001
-        for vm, properties in read_inventory(session, {vim.VirtualMachine: LEAVES})
-        if vm._moId in paths and not properties.get("config.template")  # noqa: SLF001
-    ]
-    return sorted(machines, key=lambda machine: machine.path)
+def described(
+    session: VsphereSession, inventory: Inventory, chosen: Sequence[FoundVm]
+) -> list[tuple[VmDetails, Properties]]:
+    """All that discovery knows of some VMs, with what it was read from, in one call.
+
+    Raises:
+        VmNotFound: one of them is gone meanwhile.
+    """
+    by_id = {identity(vm.reference): vm for vm in chosen}
+    portgroups = inventory.portgroups()
+    what = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} VMs"
+    with explained(session.name, f"{what} could not be looked at"):
+        return [
+            (_of(inventory, by_id[identity(reference)], properties, portgroups), properties)
+            for reference, properties in read_all(session, [vm.reference for vm in chosen], LEAVES)
+        ]
 
 
 def find_vm(session: VsphereSession, wanted: str, moref: str = "") -> VmDetails:
     """The VM with that managed object reference; without one, the VM with that name or inventory path.
 
-    Of a VM that is found by its reference, the inventory path is not told: that would take the whole inventory.
+    Of a VM that is found by its reference, neither its inventory path nor its host is told: that would take the whole
+    inventory.
 
     Raises:
         VmNotFound: none has it, or more than one; the text lists what there is.
@@ -139,12 +128,12 @@ def find_vm(session: VsphereSession, wanted: str, moref: str = "") -> VmDetails:
         reference = session.virtual_machine(moref)
         with explained(session.name, f"{wanted} ({moref}) could not be looked at"):
             found = read(session, reference, LEAVES)
-        return _details(reference, found, "", _portgroups(session))
-    vm = Inventory(session).find(wanted)
-    properties = read(session, vm.reference, LEAVES)
-    if properties.get("config.template"):
+        return _details(moref, found, portgroups=_portgroups(session))
+    inventory = Inventory(session)
+    vm = inventory.find(wanted)
+    if vm.template:
         raise VmNotFound(f"{vm.path} is a template", because="a template never runs, so nothing has to be kept warm")
-    return _details(vm.reference, properties, vm.path, _portgroups(session))
+    return described(session, inventory, [vm])[0][0]
 
 
 def virtual_disks(devices: list[Any]) -> list[Any]:
@@ -178,12 +167,21 @@ def snapshot_trees(properties: Properties) -> Iterator[Any]:
         pending = list(tree.childSnapshotList or ()) + pending
 
 
-def _details(vm: Any, properties: Properties, path: str, portgroups: Mapping[str, str]) -> VmDetails:  # noqa: ANN401
+def _of(inventory: Inventory, vm: FoundVm, properties: Properties, portgroups: Mapping[str, str]) -> VmDetails:
+    host = name_of(inventory.properties(properties.get("runtime.host")))
+    return _details(identity(vm.reference), properties, path=vm.path, host=host, portgroups=portgroups)
+
+
+def _details(
+    moref: str, properties: Properties, *, path: str = "", host: str = "", portgroups: Mapping[str, str]
+) -> VmDetails:
     devices = properties.get("config.hardware.device", [])
     boot = properties.get("config.bootOptions")
+    controllers = {device.key: device for device in devices if isinstance(device, vim.vm.device.VirtualController)}
+    cards = [device for device in devices if isinstance(device, vim.vm.device.VirtualEthernetCard)]
     return VmDetails(
-        moref=vm._moId,  # noqa: SLF001 - pyVmomi's name for the reference
-        name=_name(properties),
+        moref=moref,
+        name=name_of(properties),
         path=path,
         instance_uuid=properties.get("config.instanceUuid", ""),
         power_state=str(properties["runtime.powerState"]),
@@ -194,27 +192,61 @@ def _details(vm: Any, properties: Properties, path: str, portgroups: Mapping[str
         guest_id=properties.get("config.guestId", ""),
         guest_name=properties.get("config.guestFullName", ""),
         tools_running=properties.get("guest.toolsRunningStatus") == TOOLS_RUN,
+        tools=_tools(properties),
         hardware_version=properties.get("config.version", ""),
         change_tracking_supported=properties.get("capability.changeTrackingSupported", False),
         change_tracking_enabled=properties.get("config.changeTrackingEnabled", False),
         consolidation_needed=properties.get("runtime.consolidationNeeded", False),
         snapshots=tuple(tree.name for tree in snapshot_trees(properties)),
-        disks=tuple(_disk(disk) for disk in virtual_disks(devices)),
-        nics=tuple(
-            _nic(device, portgroups) for device in devices if isinstance(device, vim.vm.device.VirtualEthernetCard)
-        ),
+        template=properties.get("config.template", False),
+        connection=str(properties.get("runtime.connectionState", "")),
+        fault_tolerance=str(properties.get("runtime.faultToleranceState", "")),
+        encrypted="config.keyId" in properties,
+        trusted_platform_module=any(isinstance(device, vim.vm.device.VirtualTPM) for device in devices),
+        passthrough=tuple(label_of(device) for device in devices if isinstance(device, OF_THE_HOST)),
+        host=host,
+        disks=tuple(_disk(disk, controllers.get(disk.controllerKey)) for disk in virtual_disks(devices)),
+        nics=tuple(_nic(card, portgroups) for card in cards),
     )
 
 
-def _disk(disk: Any) -> VmDisk:  # noqa: ANN401 - pyVmomi's
+def _tools(properties: Properties) -> str:
+    if properties.get("guest.toolsVersionStatus2") == "guestToolsNotInstalled":
+        return "not installed"
+    return TOOLS.get(properties.get("guest.toolsRunningStatus", ""), "")
+
+
+def _disk(disk: Any, controller: Any) -> VmDisk:  # noqa: ANN401 - pyVmomi's
+    backing = disk.backing
     return VmDisk(
         key=disk.key,
         label=label_of(disk),
         capacity=capacity_of(disk),
-        path=getattr(disk.backing, "fileName", None) or "",
-        mode=getattr(disk.backing, "diskMode", None) or "persistent",
+        path=getattr(backing, "fileName", None) or "",
+        mode=getattr(backing, "diskMode", None) or "persistent",
         change_id=change_id_of(disk),
+        controller=_kind_of(controller, CONTROLLERS),
+        raw_device=_raw_device(backing),
+        shared=_shared(backing, controller),
+        encrypted=getattr(backing, "keyId", None) is not None,
     )
+
+
+def _kind_of(device: Any, kinds: tuple[tuple[Any, str], ...]) -> str:  # noqa: ANN401 - pyVmomi's
+    return next((name for kind, name in kinds if isinstance(device, kind)), "")
+
+
+def _raw_device(backing: Any) -> str:  # noqa: ANN401 - pyVmomi's
+    if isinstance(backing, vim.vm.device.VirtualDisk.RawDiskMappingVer1BackingInfo):
+        return str(backing.compatibilityMode or "physicalMode")
+    return "physicalMode" if isinstance(backing, vim.vm.device.VirtualDisk.RawDiskVer2BackingInfo) else ""
+
+
+def _shared(backing: Any, controller: Any) -> str:  # noqa: ANN401 - pyVmomi's
+    if getattr(backing, "sharing", None) == "sharingMultiWriter":
+        return "multi-writer"
+    bus = str(getattr(controller, "sharedBus", None) or "noSharing")
+    return "" if bus == "noSharing" else f"bus with {bus}"
 
 
 def _nic(card: Any, portgroups: Mapping[str, str]) -> VmNic:  # noqa: ANN401 - pyVmomi's
@@ -223,6 +255,7 @@ def _nic(card: Any, portgroups: Mapping[str, str]) -> VmNic:  # noqa: ANN401 - p
         label=label_of(card),
         mac=(card.macAddress or "").lower(),
         network=_network_of(card, portgroups),
+        kind=_kind_of(card, CARDS),
     )
 
 
@@ -237,13 +270,6 @@ def _network_of(card: Any, portgroups: Mapping[str, str]) -> str:  # noqa: ANN40
 def _portgroups(session: VsphereSession) -> dict[str, str]:
     """Names of the distributed port groups by their keys."""
     kind = vim.dvs.DistributedVirtualPortgroup
-    return {properties["key"]: _name(properties) for _, properties in read_inventory(session, {kind: ("key", "name")})}
-
-
-def _datacenters(places: list[tuple[Any, Properties]]) -> set[str]:
-    return {_name(properties) for thing, properties in places if isinstance(thing, vim.Datacenter)}
-
-
-def _name(properties: Properties) -> str:
-    """A name as people typed it: vSphere escapes slashes, backslashes and percent signs in it."""
-    return unquote(properties.get("name", ""))
+    return {
+        properties["key"]: name_of(properties) for _, properties in read_inventory(session, {kind: ("key", "name")})
+    }
