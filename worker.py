@@ -134,7 +134,7 @@ def workers(
             )
         )
     if role in {"all", "data"}:
-        streaming = StreamingActivities(config, job_rates(client))
+        streaming = StreamingActivities(config, sessions, job_rates(client))
         conversion = ConversionActivities(config)
         data = [*activities_of(streaming), *activities_of(conversion)]
         slots = config.worker.streams + config.worker.conversions

@@ -22,8 +22,8 @@ from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import connect
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.transport.vddk import open_export
-from xms.vsphere import session
 from xms.vsphere.datastores import without_room
+from xms.vsphere.sessions import Sessions
 
 
 class StreamingActivities:
@@ -31,11 +31,13 @@ class StreamingActivities:
 
     Args:
         config: the worker's.
+        sessions: those of the process, which has to close them: the datastores are looked at through them.
         ask_rate: asks a job what its streams may read; None: what their orders say holds to the end.
     """
 
-    def __init__(self, config: Config, ask_rate: Ask | None = None) -> None:
+    def __init__(self, config: Config, sessions: Sessions, ask_rate: Ask | None = None) -> None:
         self.config = config
+        self.sessions = sessions
         self.ask_rate = ask_rate
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -104,7 +106,7 @@ class StreamingActivities:
             return None
 
         def look() -> str:
-            with session.connect(order.vm.source, source) as vsphere:
+            with self.sessions.session(order.vm.source, source) as vsphere:
                 return without_room(vsphere, order.vm.moref, vm=order.vm.vm, reserve=source.snapshot_reserve_gib << 30)
 
         return look

@@ -9,11 +9,13 @@ from temporalio.client import Client
 
 from activities.conversion import ConversionActivities
 from activities.host_budget import HostBudgetActivities
+from activities.preflight import PreflightActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
 from worker import activities_of
 from xms.config import Config, TargetConfig
+from xms.vsphere.sessions import Sessions
 
 CONFIG = Config(target=TargetConfig(cloud="lab"))
 ALL = [
@@ -21,7 +23,8 @@ ALL = [
     for provider in (
         SourceActivities(CONFIG),
         TargetActivities(CONFIG),
-        StreamingActivities(CONFIG),
+        StreamingActivities(CONFIG, Sessions()),
+        PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),
         HostBudgetActivities(cast("Client", None)),
     )

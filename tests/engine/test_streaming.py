@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from xms.models import DiskProgress, Model
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import SnapshotDisk, VmOrder
 from xms.pulse import Pulse
+from xms.vsphere.sessions import Sessions
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Outside:
             sources={"lab": SourceConfig(host="h", username="u", password_file=Path("p"))},
             target=TargetConfig(cloud="c"),
         )
-        return self.environment.run(StreamingActivities(config).stream_disk, order)
+        with closing(Sessions()) as sessions:
+            return self.environment.run(StreamingActivities(config, sessions).stream_disk, order)
 
     def went_on_from(self, detail: object) -> None:
         self.environment.info = replace(self.environment.info, heartbeat_details=[detail])

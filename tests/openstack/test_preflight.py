@@ -30,6 +30,7 @@ from xms.orders.preflight import (
     Verdict,
 )
 from xms.orders.target import CheckTarget
+from xms.vsphere.sessions import Sessions
 
 MAPPED = (
     NetworkMapping(source="VM Network", network="internal-net"),
@@ -49,7 +50,7 @@ def subject(name: str = "db-prod-01", *, cpus: int = 1) -> Subject:
 
 
 def preflight(config: TargetConfig, wanted: TargetWanted, *subjects: Subject) -> PreflightReport:
-    activities = PreflightActivities(Config(target=config))
+    activities = PreflightActivities(Config(target=config), Sessions())
     environment = ActivityEnvironment()
     order = LookAtTarget(wanted=wanted, subjects=Subjects.of("prod", subjects or (subject(),)))
     looked = environment.run(activities.look_at_target, order)

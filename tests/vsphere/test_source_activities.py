@@ -83,7 +83,7 @@ def test_a_source_is_checked(source: SourceActivities) -> None:
 def test_the_activities_of_a_source_share_one_session(source: SourceActivities, vcenter: AVcenter) -> None:
     sent = vcenter.log_ins
     for _ in range(3):
-        run(source.list_vms, SourceQuery(source="lab"))
+        run(source.list_vms, ListVms(source="lab"))
         run(source.take_snapshot, vcenter.order)
     assert len(sent) == 1
     assert vcenter.server.sessions == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,13 @@ from xms.client.pollers import last_seen
 from xms.config import Config, TargetConfig
 from xms.errors import VmNotFound
 from xms.orders.preflight import Severity, Verdict
+from xms.vsphere.sessions import Sessions
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
 async def test_a_thousand_vms_of_four_disks_pass_through_temporal(client: Client, tmp_path: Path) -> None:
-    with a_vcenter(tmp_path, *a_thousand()) as many, ThreadPoolExecutor(4) as threads:
+    with a_vcenter(tmp_path, *a_thousand()) as many, ThreadPoolExecutor(4) as threads, closing(Sessions()) as sessions:
         config = Config(sources={"lab": many.config}, target=TargetConfig(cloud="lab"))
         async with Worker(
             client,
@@ -36,7 +38,7 @@ async def test_a_thousand_vms_of_four_disks_pass_through_temporal(client: Client
             workflows=[ListVmsWorkflow, PreflightWorkflow],
             activities=[
                 activity
-                for provider in (SourceActivities(config), PreflightActivities(config))
+                for provider in (SourceActivities(config, sessions), PreflightActivities(config, sessions))
                 for activity in activities_of(provider)
             ],
             activity_executor=threads,

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from xms.engine.throttle import Throttle
 from xms.job import JobInput
 from xms.models import CutoverOrder, Phase, SetRateLimit, SyncNow
 from xms.orders.copy import StreamRate
+from xms.vsphere.sessions import Sessions
 
 SIZE = 256 * MIB
 
@@ -74,13 +75,13 @@ async def a_real_copy(
         sources={"lab": SourceConfig(host="h", username="u", password_file=Path("p"))}, target=TargetConfig(cloud="c")
     )
     spec = a_spec().model_copy(update={"rate_limit": rate_limit})
-    with ThreadPoolExecutor(max_workers=2) as threads:
+    with ThreadPoolExecutor(max_workers=2) as threads, closing(Sessions()) as sessions:
         async with (
             Worker(client, task_queue=TASK_QUEUE, workflows=[WarmMigrationWorkflow], activities=world.activities()),
             Worker(
                 client,
                 task_queue=DATA_QUEUE,
-                activities=activities_of(StreamingActivities(config, job_rates(client))),
+                activities=activities_of(StreamingActivities(config, sessions, job_rates(client))),
                 activity_executor=threads,
                 max_heartbeat_throttle_interval=timedelta(seconds=0.2),
                 default_heartbeat_throttle_interval=timedelta(seconds=0.2),

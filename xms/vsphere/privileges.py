@@ -5,9 +5,11 @@ The reasons are of vSphere's API reference: what each method that this package o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from xms.orders.source import MissingPrivilege
+from xms.vsphere.faults import explained
 from xms.vsphere.session import VsphereSession
 
 NEEDED: Final[dict[str, str]] = {
@@ -25,6 +27,10 @@ NEEDED: Final[dict[str, str]] = {
 those sees no VM."""
 
 
+AT_A_TIME: Final = 250
+"""Entities of a question: each has an answer for every privilege."""
+
+
 def missing_privileges(session: VsphereSession, places: dict[str, Any]) -> tuple[MissingPrivilege, ...]:
     """What the session's account is not allowed somewhere.
 
@@ -36,16 +42,31 @@ def missing_privileges(session: VsphereSession, places: dict[str, Any]) -> tuple
     Raises:
         SourceFault, SourceForbidden: vSphere does not tell.
     """
-    manager = session.content.authorizationManager
-    key = session.content.sessionManager.currentSession.key
-    names = {place._moId: name for name, place in places.items()}  # noqa: SLF001 - pyVmomi's name for the reference
-    missing: dict[str, list[str]] = {}
-    for entity in manager.HasPrivilegeOnEntities(entity=list(places.values()), sessionId=key, privId=list(NEEDED)):
-        for privilege in entity.privAvailability:
-            if not privilege.isGranted:
-                missing.setdefault(privilege.privId, []).append(names[entity.entity._moId])  # noqa: SLF001 - the same
+    lacking = privileges_lacking(session, list(places.values()))
+    where = {
+        privilege: tuple(sorted(name for name, place in places.items() if privilege in lacking[place._moId]))  # noqa: SLF001 - pyVmomi's name for the reference
+        for privilege in NEEDED
+    }
     return tuple(
-        MissingPrivilege(privilege=privilege, needed_for=reason, where=tuple(sorted(missing[privilege])))
+        MissingPrivilege(privilege=privilege, needed_for=reason, where=where[privilege])
         for privilege, reason in NEEDED.items()
-        if privilege in missing
+        if where[privilege]
     )
+
+
+def privileges_lacking(session: VsphereSession, entities: Sequence[Any]) -> dict[str, tuple[str, ...]]:
+    """What the session's account is not allowed with each of some entities, by their references.
+
+    Raises:
+        SourceFault, SourceForbidden: vSphere does not tell.
+    """
+    with explained(session.name, f"{session.name} does not tell what its account may do"):
+        manager = session.content.authorizationManager
+        key = session.content.sessionManager.currentSession.key
+        return {
+            answer.entity._moId: tuple(told.privId for told in answer.privAvailability if not told.isGranted)  # noqa: SLF001 - pyVmomi's name for the reference
+            for start in range(0, len(entities), AT_A_TIME)
+            for answer in manager.HasPrivilegeOnEntities(
+                entity=list(entities[start : start + AT_A_TIME]), sessionId=key, privId=list(NEEDED)
+            )
+        }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+from xms.errors import SourceFault, SourceForbidden
 from xms.orders.preflight import DatastoreFacts, HostFacts, PreflightOrder, Subject
 from xms.orders.source import VmDetails
 from xms.vsphere.inventory import described
 from xms.vsphere.places import Inventory, name_of
+from xms.vsphere.privileges import privileges_lacking
 from xms.vsphere.properties import Properties
 from xms.vsphere.session import VsphereSession
+
+logger = logging.getLogger(__name__)
 
 MOST_NAMED: Final = 3
 """Of very many VMs with one MAC so many are named: the report has to stay small."""
 
 
 def subjects(session: VsphereSession, order: PreflightOrder) -> list[Subject]:
-    """The subjects of a preflight, by path: two reads, however many VMs they are. Nothing is changed.
+    """The subjects of a preflight, by path: a few reads, however many VMs they are. Nothing is changed.
 
     Raises:
         VmNotFound: nothing has one of the names or matches one of the patterns; the text lists what there is.
@@ -27,6 +32,7 @@ def subjects(session: VsphereSession, order: PreflightOrder) -> list[Subject]:
     chosen = inventory.select(order.vms, patterns=order.patterns, every_vm=order.every_vm)
     found = sorted(described(session, inventory, chosen), key=lambda pair: pair[0].path)
     owners = _owners([vm for vm, _ in found])
+    lacking = _lacking(session, [session.virtual_machine(vm.moref) for vm, _ in found])
     return [
         Subject(
             source=session.name,
@@ -34,9 +40,19 @@ def subjects(session: VsphereSession, order: PreflightOrder) -> list[Subject]:
             host=_host(inventory.properties(properties.get("runtime.host"))),
             datastores=tuple(_datastores(inventory, properties)),
             same_mac=tuple(_same_mac(vm, owners)),
+            missing_privileges=lacking.get(vm.moref),
         )
         for vm, properties in found
     ]
+
+
+def _lacking(session: VsphereSession, vms: Sequence[Any]) -> Mapping[str, tuple[str, ...]]:
+    try:
+        return privileges_lacking(session, vms)
+    except (SourceFault, SourceForbidden) as error:
+        # The rule says that it is not known; nothing else of the preflight depends on it.
+        logger.info("%s", error)
+        return {}
 
 
 def _host(properties: Properties) -> HostFacts | None:
