@@ -416,10 +416,10 @@ def slow(outside: Outside, serve: Serve, tmp_path: Path, monkeypatch: pytest.Mon
 
 def has_room(monkeypatch: pytest.MonkeyPatch, look: Callable[[], str]) -> None:
     @contextmanager
-    def session(name: str, _config: SourceConfig) -> Iterator[str]:
+    def session(_sessions: Sessions, name: str, _config: SourceConfig) -> Iterator[str]:
         yield name
 
-    monkeypatch.setattr("xms.vsphere.session.connect", session)
+    monkeypatch.setattr(Sessions, "session", session)
     monkeypatch.setattr(streaming, "without_room", lambda *_who, **_how: look())
 
 
