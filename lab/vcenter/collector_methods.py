@@ -43,7 +43,7 @@ def _select(call: Call) -> list[Data]:
     found: dict[str, Data] = {}
     for spec in call.arguments["specSet"]:
         for one in select(spec, _lookup(call)):
-            found.setdefault(identity(one.reference), one.content())
+            found.setdefault(identity(one.reference), one.content(call.center.switches.hidden_properties))
     return list(found.values())
 
 

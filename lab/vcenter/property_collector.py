@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from lab.vcenter.authorization import no_permission
 from lab.vcenter.properties import ObjectReader, Properties, check_path
 from lab.vcenter.sessions import not_authenticated
 from lab.vcenter.vocabulary import (
@@ -31,11 +33,22 @@ class Selected:
     reference: Reference
     values: dict[str, Data]
 
-    def content(self) -> Data:
-        """As a retrieval answers it."""
+    def content(self, hidden: AbstractSet[str] = frozenset()) -> Data:
+        """As a retrieval answers it to an account that may not see the properties in `hidden`: "HostSystem.name"."""
+        kind = Support.GetWsdlName(type(self.reference))
+        untold = {path for path in self.values if f"{kind}.{path}" in hidden}
         return vmodl.query.PropertyCollector.ObjectContent(
             obj=self.reference,
-            propSet=[vmodl.DynamicProperty(name=name, val=value) for name, value in self.values.items()],
+            propSet=[
+                vmodl.DynamicProperty(name=path, val=value) for path, value in self.values.items() if path not in untold
+            ],
+            missingSet=[
+                vmodl.query.PropertyCollector.MissingProperty(
+                    path=path, fault=no_permission(self.reference, "System.Read")
+                )
+                for path in self.values
+                if path in untold
+            ],
         )
 
 

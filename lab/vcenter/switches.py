@@ -36,6 +36,7 @@ class FaultSwitches:
         empty_pages: an answer whose next area begins later than asked says so by a window without areas.
         change_page: from the offset that is asked for and the right answer to the one that is given.
         consolidation_needed: names of VMs whose disks need consolidation, until ConsolidateVMDisks_Task.
+        hidden_properties: what no account may see, as "HostSystem.name": told as missing, with NoPermission.
         withheld_privileges: what no account may do: calls that need one of these are answered with NoPermission.
         moved: names of VMs that are on the second host.
         free_space: bytes that are free on a datastore, by its name; half of it is unless set.
@@ -53,6 +54,7 @@ class FaultSwitches:
     empty_pages: bool = False
     change_page: Callable[[int, Page], Page] | None = None
     consolidation_needed: set[str] = field(default_factory=set)
+    hidden_properties: set[str] = field(default_factory=set)
     withheld_privileges: set[str] = field(default_factory=set)
     free_space: dict[str, int] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)

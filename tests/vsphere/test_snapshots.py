@@ -249,6 +249,25 @@ def test_a_snapshot_without_a_privilege_is_not_tried_again_and_names_the_privile
     assert "VirtualMachine.State.CreateSnapshot" in refused.value.do
 
 
+def test_snapshots_that_the_account_may_not_see_are_not_taken_for_none(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    make_snapshot(session, snapshot_name("warm-lab-web"), pulse)
+    vcenter.server.faults.hidden_properties.add("VirtualMachine.snapshot")
+    with pytest.raises(SourceForbidden, match=r"lacks System\.Read"):
+        remove_snapshots(session, vcenter.order, pulse=pulse)
+    with pytest.raises(SourceForbidden, match=r"lacks System\.Read"):
+        take_snapshot(session, vcenter.order, pulse=pulse)
+    assert len(vcenter.web.snapshots) == 1
+
+
+def test_a_host_whose_name_the_account_may_not_see_is_told_by_its_reference(
+    vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
+) -> None:
+    vcenter.server.faults.hidden_properties.add("HostSystem.name")
+    assert take_snapshot(session, vcenter.order, pulse=pulse).host == "host-8"
+
+
 def test_waiting_for_a_task_shows_life(vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse) -> None:
     vcenter.server.faults.task_delay = 1.0
     take_snapshot(session, vcenter.order, pulse=pulse)

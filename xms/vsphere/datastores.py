@@ -15,7 +15,7 @@ from xms.errors import DatastoreFull
 from xms.vsphere.bindings import vmodl
 from xms.vsphere.faults import AS_OF_THE_LAST_SYNC, explained, fault_text
 from xms.vsphere.inventory import virtual_disks
-from xms.vsphere.properties import read
+from xms.vsphere.properties import read, read_all
 from xms.vsphere.session import VsphereSession
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,6 @@ def _space(session: VsphereSession, datastore: Any) -> dict[str, Any]:  # noqa: 
     except vmodl.MethodFault as fault:
         logger.debug("a datastore could not be refreshed: %s", fault_text(fault))
     try:
-        return read(session, datastore, SPACE)
+        return next((found for _, found in read_all(session, [datastore], SPACE)), {})
     except vmodl.fault.ManagedObjectNotFound:
         return {}

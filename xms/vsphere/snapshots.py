@@ -24,7 +24,7 @@ from xms.vsphere.inventory import (
     snapshot_trees,
     virtual_disks,
 )
-from xms.vsphere.properties import read
+from xms.vsphere.properties import read, read_all
 from xms.vsphere.session import VsphereSession
 from xms.vsphere.tasks import wait_for_other_tasks, wait_for_task
 
@@ -296,7 +296,8 @@ def _host_name(session: VsphereSession, host: Any) -> str:  # noqa: ANN401 - pyV
     """The name of the ESXi host, or its reference where the account may not see the name; both tell hosts apart."""
     if host is None:
         return ""
-    return str(read(session, host, ["name"]).get("name") or host._moId)  # noqa: SLF001 - pyVmomi's name
+    names = [found.get("name") for _, found in read_all(session, [host], ["name"])]
+    return str(next(filter(None, names), host._moId))  # noqa: SLF001 - pyVmomi's name
 
 
 def _tree_of(session: VsphereSession, vm: Any, snapshot: Any) -> Any:  # noqa: ANN401 - pyVmomi's
