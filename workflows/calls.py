@@ -161,22 +161,6 @@ async def unless(stopped: Callable[[], bool], work: Coroutine[Any, Any, None]) -
     return None
 
 
-async def wait_until(condition: Callable[[], bool], *, at_most: timedelta | None, summary: str) -> None:
-    """Wait for a condition, or so long; None: as long as it takes.
-
-    A timer beside the condition, and not the condition's own timeout: that is asyncio.wait_for, which before Python
-    3.12 swallows a cancellation that comes together with what was waited for.
-    """
-    if at_most is None:
-        await workflow.wait_condition(condition)
-        return
-    timer = asyncio.create_task(workflow.sleep(max(timedelta(0), at_most), summary=summary))
-    try:
-        await workflow.wait_condition(lambda: condition() or timer.done())
-    finally:
-        timer.cancel()
-
-
 async def _broken_off(task: asyncio.Task[None]) -> BaseException | None:
     task.cancel()
     try:

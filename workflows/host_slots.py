@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.host_budget import HostBudgetActivities
-    from workflows.calls import Policy, to_the_end, wait_until
+    from workflows.calls import Policy, to_the_end
     from workflows.details import describe
     from workflows.names import GIVE_BACK, HOST_SLOT, budget_id
     from xms.host_budget import HostLimits, SlotAnswer, SlotBack, SlotRequest
@@ -154,17 +154,27 @@ class HostSlots:
                 if patience_ends is not None and now >= patience_ends and not self.had_one:
                     self.gave_up = True
                 ends = [ask_again_at, until, None if self.had_one else patience_ends]
-                await wait_until(
-                    lambda: self.state.slots[request.id].granted or self.gave_up,
-                    at_most=min(end for end in ends if end is not None) - now,
-                    summary=f"waits for a stream from {request.limits.host}",
-                )
+                await self._answered(request, min(end for end in ends if end is not None) - now)
                 if self.gave_up:
                     # Also where another disk's patience ended: a stream that began now would lose its snapshot.
                     raise HostIsBusy
                 if self.state.slots[request.id].granted:
                     self.had_one = True
                     return True
+
+    async def _answered(self, request: SlotRequest, seconds: timedelta) -> None:
+        """Wait for the slot, or so long.
+
+        A timer beside the condition, and not the condition's own timeout: that is asyncio.wait_for, which before
+        Python 3.12 swallows a cancellation that comes together with the slot. The stream would begin all the same.
+        """
+        timer = asyncio.create_task(
+            workflow.sleep(max(timedelta(0), seconds), summary=f"waits for a stream from {request.limits.host}")
+        )
+        try:
+            await workflow.wait_condition(lambda: self.state.slots[request.id].granted or self.gave_up or timer.done())
+        finally:
+            timer.cancel()
 
 
 async def give_back(state: JobState, slot: SlotAnswer) -> None:

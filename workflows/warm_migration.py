@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end, unless, wait_until
+    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end, unless
     from workflows.commands import Commands
     from workflows.cutover import CutoverRun
     from workflows.details import describe
@@ -233,12 +233,16 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
     async def wait(self, until: datetime | None) -> None:
         """Sleep until the time comes or somebody says something; without a time for ever, since Ready has no end."""
         before = self.said()
-        await wait_until(
-            # Signals that are refused change nothing, and make the history longer all the same.
-            lambda: self.said() != before or self.should_continue_as_new(),
-            at_most=None if until is None else until - workflow.now(),
-            summary=f"{self.spec.vm}: next sync",
-        )
+        timeout = None if until is None else max(timedelta(0), until - workflow.now())
+        try:
+            await workflow.wait_condition(
+                # Signals that are refused change nothing, and make the history longer all the same.
+                lambda: self.said() != before or self.should_continue_as_new(),
+                timeout=timeout,
+                timeout_summary=f"{self.spec.vm}: next sync",
+            )
+        except TimeoutError:
+            return
 
     # --- around the steps ---------------------------------------------------------------------------------------------
 
