@@ -28,7 +28,7 @@ check: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --ignore-glob='tests/lab_*'
 
 test: lint
-	$(PYTHON) -m pytest -q -m 'not slow' -n 4
+	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --dist worksteal
 	$(PYTHON) -m pytest -q -m slow -n 2 --ignore=tests/end_to_end --ignore=tests/lab_esxi
 	$(PYTHON) -m pytest -q -m slow -n 2 tests/end_to_end tests/lab_esxi
 

@@ -210,7 +210,7 @@ class Oddity:
 @st.composite
 def oddities(draw: st.DrawFn) -> Oddity:
     pieces = draw(st.integers(1, 24))
-    one = st.lists(st.sampled_from(DISTORTIONS), max_size=3).map(in_order)
+    one = st.lists(st.sampled_from(DISTORTIONS), max_size=3, unique=True).map(in_order)
     return Oddity(
         pieces=pieces,
         tail=draw(st.sampled_from((0, 512, GRAIN))),
@@ -352,7 +352,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Vsphe
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     grains=st.frozensets(st.integers(0, 63), max_size=20),
-    distortions=st.lists(st.sampled_from(DISTORTIONS), max_size=3),
+    distortions=st.lists(st.sampled_from(DISTORTIONS), max_size=3, unique=True),
     page_size=st.integers(1, 8),
     empty_pages=st.booleans(),
     seed=st.integers(0, 1 << 16),
