@@ -23,6 +23,7 @@ from xms.client.failures import error_of, unwrap
 from xms.client.listing import WORKFLOW, quoted
 from xms.client.live import STREAM
 from xms.client.migrations import Verb
+from xms.client.questions import Questions
 from xms.errors import NoWorker, OperationFailed, QuotaExceeded, TargetNotFound, XmsError
 from xms.models import MigrationSpec, Pause, Phase, Trouble
 
@@ -44,7 +45,7 @@ def test_the_names_of_the_workflow_and_its_messages_are_the_workflows_own() -> N
 
 
 def test_the_names_of_the_operations_are_the_workflows_own() -> None:
-    source = inspect.getsource(Migrations)
+    source = inspect.getsource(Questions) + inspect.getsource(Migrations)
     for name, cls in inspect.getmembers(operations, inspect.isclass):
         if name.endswith("Workflow"):
             assert f'"{workflow._Definition.must_from_class(cls).name}"' in source

@@ -7,18 +7,15 @@ test compares the names with the workflows' own.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final, Literal, Self, TypeVar
+from typing import Final, Literal
 
 from temporalio.client import (
-    Client,
     WorkflowExecution,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
-    WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
@@ -31,19 +28,17 @@ from temporalio.common import (
     WorkflowIDReusePolicy,
 )
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.names import PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
-from xms.client.connection import connect, explained
+from xms.client.connection import explained
 from xms.client.failures import unwrap
 from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, phase_of, search
 from xms.client.live import with_live_figures
-from xms.client.pollers import see_a_worker
+from xms.client.questions import Answer, Questions
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
-from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Model, Phase, Receipt, job_id
+from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Phase, Receipt, job_id
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
-from xms.orders.source import ListSources, ListVms, SourceList, SourceQuery, SourceReport, VmList
 from xms.orders.target import MigrationChecked
 
 Verb = Literal["sync-now", "pause", "resume", "set-cadence", "set-rate-limit", "verify", "cutover", "retry", "abandon"]
@@ -54,33 +49,18 @@ CALL: Final = timedelta(seconds=10)
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
 
-OPERATION: Final = timedelta(seconds=210)
-"""For a question that a worker passes on to the source and the target: two calls of 90 s and a verdict, see
-workflows.operations."""
-
 LISTING: Final = timedelta(seconds=25)
 """For the answers of all jobs of a listing together."""
 
 AT_A_TIME: Final = 16
 """Jobs that a listing asks at the same time."""
 
-Answer = TypeVar("Answer", bound=Model)
 
-
-class Migrations:
+class Migrations(Questions):
     """The migrations of one Temporal namespace.
 
     Every method raises TemporalUnreachable, TemporalRefusedLogin or OperationFailed when Temporal itself is in the way.
     """
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.address = client.service_client.config.target_host
-
-    @classmethod
-    async def connect(cls, *, runtime: Runtime | None = None) -> Self:
-        """Connect as the environment says; see `xms.client.connection.connect`."""
-        return cls(await connect(runtime=runtime))
 
     # --- what is ordered ----------------------------------------------------------------------------------------------
 
@@ -296,28 +276,6 @@ class Migrations:
         )
         return await self._preflight(order, f"the preflight of {spec.vm} could not be made")
 
-    async def preflight(
-        self, source: str, vms: Sequence[str] = (), *, every_vm: bool = False, target: TargetWanted | None = None
-    ) -> PreflightReport:
-        """Whether VMs could be migrated, and what stands in the way. Both sides are looked at, nothing is changed.
-
-        Args:
-            source: a registered source.
-            vms: names, inventory paths, or patterns of them ('web-*').
-            every_vm: all of the source, instead.
-            target: where they would go; what of it is None is not looked at.
-
-        Raises:
-            VmNotFound: nothing has one of the names or matches one of the patterns.
-            BadInput: they are too many for one answer; the text says how many.
-            NoWorker, XmsError: as of `check`.
-        """
-        order = PreflightOrder(source=source, vms=tuple(vms), every_vm=every_vm, target=target or TargetWanted())
-        return await self._preflight(order, f"the preflight of VMs of {source} could not be made")
-
-    async def _preflight(self, order: PreflightOrder, what: str) -> PreflightReport:
-        return (await self._operation("PreflightWorkflow", order, PreflightReport, what)).unpacked()
-
     async def _see_it_is_free(self, spec: MigrationSpec) -> None:
         job = job_id(spec.source, spec.vm)
         try:
@@ -325,45 +283,6 @@ class Migrations:
                 raise await self._being_migrated(job, spec)
         except JobNotFound:
             pass  # which is what a submit wants
-
-    async def sources(self) -> SourceList:
-        """The sources that the workers know. Errors as of `check`."""
-        return await self._operation("ListSourcesWorkflow", ListSources(), SourceList, "sources could not be listed")
-
-    async def check_source(self, name: str) -> SourceReport:
-        """The connection test of a source. Errors as of `check`."""
-        what = f"source {name} could not be tested"
-        return await self._operation("CheckSourceWorkflow", SourceQuery(source=name), SourceReport, what)
-
-    async def vms(self, source: str, match: str = "") -> VmList:
-        """The VMs of a source, all or those whose name matches a pattern ('web-*'). Errors as of `check`."""
-        what = f"the VMs of {source} could not be listed"
-        order = ListVms(source=source, match=match)
-        return (await self._operation("ListVmsWorkflow", order, VmList, what)).unpacked()
-
-    async def _operation(self, workflow: str, question: Model, answer: type[Answer], what: str) -> Answer:
-        await self._see_a_worker(what, means="nothing was asked of the source or the target")
-        async with explained(self.address):
-            try:
-                async with asyncio.timeout(OPERATION.total_seconds()):
-                    result: Answer = await self.client.execute_workflow(
-                        workflow,
-                        question,
-                        id=f"{workflow}-{uuid.uuid4()}",
-                        task_queue=TASK_QUEUE,
-                        result_type=answer,
-                        execution_timeout=OPERATION,
-                        static_summary=what.replace("could not be", "are" if " VMs " in what else "is"),
-                    )
-            except WorkflowFailureError as failure:
-                raise unwrap(failure, what) from failure
-            except TimeoutError:
-                raise NoWorker(
-                    what,
-                    because=f"no worker finished it within {OPERATION.total_seconds():.0f} s",
-                    do="see the log of the workers",
-                ) from None
-        return result
 
     # --- around the calls ---------------------------------------------------------------------------------------------
 
@@ -400,10 +319,6 @@ class Migrations:
         async with self._answered(execution.id, f"job {execution.id} did not answer", means=safe):
             result: Answer = await self._handle(execution.id, run).query(query, result_type=answer, rpc_timeout=ANSWER)
         return result
-
-    async def _see_a_worker(self, what: str, means: str = "") -> None:
-        async with explained(self.address):
-            await see_a_worker(self.client, TASK_QUEUE, what=what, means=means)
 
     @asynccontextmanager
     async def _answered(self, job: str, what: str, *, means: str) -> AsyncIterator[None]:
