@@ -21,7 +21,7 @@ from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmOrder
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.inventory import find_vm, list_vms
 from xms.vsphere.power import mark_migrated, power_off, power_on, power_state
-from xms.vsphere.properties import read
+from xms.vsphere.properties import read, read_all
 from xms.vsphere.session import VsphereSession, connect
 from xms.vsphere.snapshots import remove_snapshots, take_snapshot
 
@@ -257,9 +257,12 @@ def test_a_snapshot_that_a_crash_left_is_removed_before_the_next(session: Vspher
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_path_that_does_not_exist_is_missing_from_the_answer_there(session: VsphereSession) -> None:
-    # vCenter refuses the whole call with InvalidProperty (vSphere API, RetrievePropertiesEx); vcsim lists the path.
-    assert read(session, session.virtual_machine(a_vm(session).moref), ["config.nonsense"]) == {}
+def test_a_path_that_does_not_exist_is_refused_although_vcsim_only_lists_it_as_missing(session: VsphereSession) -> None:
+    # vCenter refuses the whole call (vSphere API, RetrievePropertiesEx).
+    vm = session.virtual_machine(a_vm(session).moref)
+    with pytest.raises(vmodl.query.InvalidProperty):
+        read(session, vm, ["config.nonsense"])
+    assert read_all(session, [vm], ["config.nonsense"]) == [(vm, {})]
 
 
 def test_an_object_that_is_gone_is_not_found(session: VsphereSession) -> None:
