@@ -30,7 +30,7 @@ check: lint
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --dist worksteal
 	$(PYTHON) -m pytest -q -m slow -n 2 --ignore=tests/end_to_end --ignore=tests/lab_esxi
-	$(PYTHON) -m pytest -q -m slow -n 2 --dist loadgroup tests/end_to_end tests/lab_esxi
+	$(PYTHON) -m pytest -q -m slow -n 2 tests/end_to_end tests/lab_esxi
 
 # Nothing else should run meanwhile. Options: make bench BENCH='--only full-0ms --rounds 3'
 bench: setup

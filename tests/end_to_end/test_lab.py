@@ -13,8 +13,7 @@ import pytest
 from tests.end_to_end.stage import REPOSITORY
 from tests.end_to_end.test_with_a_guest import processes_of
 
-# Two labs that start at the same moment may choose the same port.
-pytestmark = [pytest.mark.slow, pytest.mark.lab, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.slow, pytest.mark.lab]
 
 XMS = str(Path(sys.executable).parent / "xms")
 

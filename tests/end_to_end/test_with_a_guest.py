@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.stage import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.lab, pytest.mark.xdist_group("lab"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
 def processes_of(directory: Path) -> list[str]:
