@@ -146,6 +146,7 @@ class HostSlots:
             await workflow.execute_activity_method(
                 HostBudgetActivities.ask_for_slot, request, summary=f"a stream from {request.limits.host}", **CALL
             )
+            _heed_cancellation()
             ask_again_at = workflow.now() + pause
             pause = min(2 * pause, ASK_AGAIN_AT_MOST)
             while (now := workflow.now()) < ask_again_at:
@@ -175,6 +176,16 @@ class HostSlots:
             await workflow.wait_condition(lambda: self.state.slots[request.id].granted or self.gave_up or timer.done())
         finally:
             timer.cancel()
+
+
+def _heed_cancellation() -> None:
+    """Raise the cancellation that came together with an activity's answer, which the SDK lets the answer win over.
+
+    Without it the job would go on to wait for a slot, and an abandon that was accepted would come to nothing.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def give_back(state: JobState, slot: SlotAnswer) -> None:
