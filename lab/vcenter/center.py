@@ -110,18 +110,13 @@ class Center:
 
 
 def _about_vcenter() -> Data:
-    return vim.AboutInfo(
+    return _about(
         name="VMware vCenter Server",
         fullName=f"VMware vCenter Server {soap.VERSION} (stand-in)",
-        vendor="VMware, Inc.",
-        version="8.0.3",
         build="24022515",
-        localeVersion="INTL",
-        localeBuild="000",
         osType="linux-x64",
         productLineId="vpx",
         apiType="VirtualCenter",
-        apiVersion=soap.VERSION,
         instanceUuid=_INSTANCE,
         licenseProductName="VMware VirtualCenter Server",
         licenseProductVersion="8.0",
@@ -129,18 +124,24 @@ def _about_vcenter() -> Data:
 
 
 def _about_host() -> Data:
-    return vim.AboutInfo(
+    return _about(
         name="VMware ESXi",
         fullName=f"VMware ESXi {soap.VERSION} (stand-in)",
-        vendor="VMware, Inc.",
-        version="8.0.3",
         build="24022510",
-        localeVersion="INTL",
-        localeBuild="000",
         osType="vmnix-x86",
         productLineId="embeddedEsx",
         apiType="HostAgent",
-        apiVersion=soap.VERSION,
         licenseProductName="VMware ESX Server",
         licenseProductVersion="8.0",
+    )
+
+
+def _about(**own: str) -> Data:
+    return vim.AboutInfo(
+        vendor="VMware, Inc.",
+        version="8.0.3",
+        localeVersion="INTL",
+        localeBuild="000",
+        apiVersion=soap.VERSION,
+        **own,
     )
