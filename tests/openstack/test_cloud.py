@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import keystoneauth1.exceptions
 import openstack.exceptions
 import pytest
 import requests.exceptions
 
-from lab.cloud.server import CloudServer
 from xms.config import TargetConfig
 from xms.errors import (
     BadInput,
@@ -26,7 +22,7 @@ from xms.errors import (
     XmsError,
 )
 from xms.models import Model
-from xms.openstack.cloud import Cloud, connect, rest
+from xms.openstack.cloud import Cloud, rest
 from xms.openstack.faults import from_status, translated
 
 
@@ -84,52 +80,6 @@ def test_what_the_libraries_raise_is_translated(raised: Exception, kind: type[Xm
 def test_the_products_own_errors_pass_unchanged() -> None:
     with pytest.raises(Interrupted), translated("it was not made"):
         raise Interrupted("stop")
-
-
-def test_an_unknown_cloud_is_told(target_config: TargetConfig) -> None:
-    with pytest.raises(ConfigurationError, match="no log-in to cloud 'nope'"):
-        connect(target_config.model_copy(update={"cloud": "nope"}))
-
-
-def test_a_missing_clouds_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no log-in to cloud 'lab'"):
-        connect(TargetConfig(cloud="lab", clouds_file=tmp_path / "none.yaml"))
-
-
-def test_a_wrong_password_is_told_and_not_shown(target_config: TargetConfig, tmp_path: Path) -> None:
-    assert target_config.clouds_file is not None
-    clouds = json.loads(target_config.clouds_file.read_text())
-    clouds["clouds"]["lab"]["auth"]["password"] = "wrong-and-secret"
-    file = tmp_path / "clouds.yaml"
-    file.write_text(json.dumps(clouds))
-    with pytest.raises(TargetRefusedLogin) as error:
-        connect(TargetConfig(cloud="lab", clouds_file=file))
-    assert "wrong-and-secret" not in str(error.value)
-
-
-def test_a_cloud_that_is_down_is_unreachable(target_config: TargetConfig, tmp_path: Path) -> None:
-    assert target_config.clouds_file is not None
-    clouds = json.loads(target_config.clouds_file.read_text())
-    clouds["clouds"]["lab"]["auth"]["auth_url"] = "http://127.0.0.1:9/identity/v3"
-    file = tmp_path / "clouds.yaml"
-    file.write_text(json.dumps(clouds))
-    with pytest.raises(TargetUnreachable):
-        connect(TargetConfig(cloud="lab", clouds_file=file))
-
-
-def test_the_project_may_be_another_than_the_entrys(target_config: TargetConfig, cloud_server: CloudServer) -> None:
-    with connect(target_config, "sales") as sales, connect(target_config) as own:
-        assert sales.project_id == cloud_server.cloud.project_named("sales").id
-        assert own.project_id == cloud_server.cloud.project_named("infra").id
-
-
-def test_the_named_file_goes_before_the_environments(
-    target_config: TargetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "clouds.yaml"
-    other.write_text("clouds: {}\n")
-    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(other))
-    connect(target_config).close()
 
 
 def test_every_call_has_a_time_limit(cloud: Cloud, target_config: TargetConfig) -> None:

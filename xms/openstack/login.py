@@ -56,9 +56,14 @@ def entry_of(config: TargetConfig, project: str | None, what: str) -> CloudRegio
         )
     if project is not None:
         _scope_to(known[config.cloud], project)
-    wanted: dict[str, Any] = {"region_name": config.region} if config.region else {}
+    region: dict[str, Any] = {}
+    if config.region:
+        region["region_name"] = config.region
+        if "regions" not in known[config.cloud]:
+            # The SDK takes an entry's one region for the only one that the cloud has.
+            known[config.cloud]["region_name"] = config.region
     # Given here, since an entry's own would win over a default.
-    entry = clouds.get_one(cloud=config.cloud, api_timeout=config.api_timeout_seconds, **wanted)
+    entry = clouds.get_one(cloud=config.cloud, api_timeout=config.api_timeout_seconds, **region)
     _see_certificates_are_checked(entry, what)
     return entry
 
@@ -253,3 +258,9 @@ def forget_log_in(config: TargetConfig, project: str | None) -> None:
     """Log in afresh the next time: the cloud refused something, and the right to it may be given at any moment."""
     with _LOCK:
         _LOG_INS.pop((config, project), None)
+
+
+def forget_every_log_in() -> None:
+    """Log in afresh everywhere: for tests."""
+    with _LOCK:
+        _LOG_INS.clear()
