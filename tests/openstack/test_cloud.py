@@ -77,6 +77,51 @@ def test_what_the_libraries_raise_is_translated(raised: Exception, kind: type[Xm
     assert error.value.what == "it was not made"
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "quota"),
+    [
+        (
+            413,
+            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota.",
+            "gigabytes",
+        ),
+        (413, "VolumeLimitExceeded: Maximum number of volumes allowed (3) exceeded for quota 'volumes'.", "volumes"),
+        (403, "Quota exceeded for cores: Requested 1, but already used 0 of 0 cores", "cores"),
+        (403, "Quota exceeded for cores, ram: Requested 1, 2, but already used 0 of 0", "cores, ram"),
+        (409, "Quota exceeded for resources: ['port'].", "port"),
+    ],
+)
+def test_a_quota_that_is_exceeded_is_named(status: int, text: str, quota: str) -> None:
+    assert f"have the project's quota of {quota} raised" in from_status("it was not made", status, text, "req-1").do
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    for status in (400, 401, 403, 404):
+        assert from_status("it was not made", status, "no", "req-1").do
+
+
+def test_a_service_that_is_not_in_the_region_is_the_configurations_fault() -> None:
+    with pytest.raises(ConfigurationError, match="not in this region"), translated("it was not made"):
+        raise ValueError("Programming error choosing an endpoint.")
+    with pytest.raises(ValueError, match="another"), translated("it was not made"):
+        raise ValueError("another")
+
+
+def test_what_was_answered_is_told_even_where_a_library_hides_it() -> None:
+    def hidden(behind: Exception) -> XmsError:
+        error = openstack.exceptions.SDKException("something went wrong")
+        error.__cause__ = behind
+        with pytest.raises(XmsError) as told, translated("no log-in"):
+            raise error
+        return told.value
+
+    refused = hidden(keystoneauth1.exceptions.Unauthorized("no", request_id="req-7"))
+    assert isinstance(refused, TargetRefusedLogin)
+    assert "req-7" in refused.because
+    assert isinstance(hidden(keystoneauth1.exceptions.SSLError("self-signed")), TargetNotTrusted)
+    assert isinstance(hidden(keystoneauth1.exceptions.ConnectFailure("refused")), TargetUnreachable)
+
+
 def test_the_products_own_errors_pass_unchanged() -> None:
     with pytest.raises(Interrupted), translated("it was not made"):
         raise Interrupted("stop")

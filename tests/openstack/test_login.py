@@ -125,6 +125,13 @@ def test_a_cloud_that_is_down_is_unreachable(entries: Entries, tmp_path: Path) -
     assert isinstance(error, TargetUnreachable)
 
 
+def test_a_wrong_address_of_keystone_is_the_entrys_fault(entries: Entries, tmp_path: Path) -> None:
+    entries["lab"]["auth"]["auth_url"] += "/wrong"
+    error = refusal(TargetConfig(cloud="lab", clouds_file=written(tmp_path, entries)))
+    assert isinstance(error, ConfigurationError), error
+    assert "auth_url" in error.do
+
+
 def test_the_configured_time_limit_goes_before_the_entrys(entries: Entries, tmp_path: Path) -> None:
     entries["lab"]["api_timeout"] = 999
     with connect(TargetConfig(cloud="lab", clouds_file=written(tmp_path, entries), api_timeout_seconds=7)) as cloud:
