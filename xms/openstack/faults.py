@@ -28,6 +28,9 @@ from xms.errors import (
     XmsError,
 )
 
+TWICE = re.compile(r" \(HTTP \d+\)( \(Request-ID: [^)]*\))?$")
+"""What keystoneauth puts after a service's words, and is told in full anyway."""
+
 E = TypeVar("E", bound=BaseException)
 
 CLIENT_ERRORS = range(400, 500)
@@ -99,13 +102,13 @@ def translated(what: str) -> Iterator[None]:
 
 def from_status(what: str, status: int | None, text: str, request_id: str | None) -> XmsError:
     """The error for an answer of the cloud; `text` is the service's own explanation."""
-    because = f"{text} (HTTP {status}" + (f", request {request_id})" if request_id else ")")
+    because = f"{TWICE.sub('', text)} (HTTP {status}" + (f", request {request_id})" if request_id else ")")
     match status:
         case 401:
             return TargetRefusedLogin(
                 what,
                 because=because,
-                do="correct the credentials in clouds.yaml, or the project: the cloud does not tell which is wrong",
+                do="correct the credentials or the project in clouds.yaml",
             )
         case 403 | 409 | 413 if QUOTA.search(text):
             return QuotaExceeded(
