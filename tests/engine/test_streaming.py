@@ -81,7 +81,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, serve: Serve, tmp_path: Path) -> Ou
         yield ClaimedFile(path=str(made.volume), size=8 * MIB)
 
     @contextmanager
-    def connect(_config: TargetConfig, project: str) -> Iterator[None]:
+    def connect(_config: TargetConfig, project: str, _pulse: Pulse) -> Iterator[None]:
         assert project == "infra"
         yield
 
