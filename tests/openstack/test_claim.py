@@ -13,9 +13,10 @@ from tests.openstack.conftest import GIB, volume_order
 from xms.errors import Interrupted, LeaseLost, Refused, TargetUnreachable, VolumeBusy
 from xms.models import Model
 from xms.openstack import attachments, host_connection, volumes
-from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive, showing_life
+from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder, Lease, LeaseRecord, MetadataLease
+from xms.openstack.steps import showing_life
 from xms.orders.target import TargetOrder
 from xms.pulse import Pulse, no_pulse
 
