@@ -109,7 +109,7 @@ def test_an_attachment_that_came_after_the_listing_is_not_removed(
             made = cloud.volumes.create_attachment(volume_id, connector={"host": "w3", "ip": "127.0.0.1"}, mode="rw")
             quicker.append(str(made.id))
 
-    monkeypatch.setattr(attachments, "wait_available", lambda *_arguments, **_named: None)
+    monkeypatch.setattr(attachments, "wait_available", lambda cloud, wanted, **_named: cloud.volumes.get_volume(wanted))
     with (
         pytest.raises(VolumeBusy, match="was not attached to worker worker-2"),
         claimed(cloud, target, volume_id, worker="worker-2", pulse=somebody_else_is_quicker),
