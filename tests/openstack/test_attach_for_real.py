@@ -16,7 +16,7 @@ import pytest
 from tests.openstack.conftest import GIB
 from xms.config import TargetConfig
 from xms.engine.writer import Volume
-from xms.errors import ConfigurationError, VolumeFailed
+from xms.errors import ConfigurationError, VolumeFailed, WriteFailed
 from xms.openstack import rbd_export, volumes
 from xms.openstack.attach_by_cinder import AttachByCinder
 from xms.openstack.claim import Claim, claim_volume
@@ -158,13 +158,13 @@ def test_what_was_flushed_outlives_a_killed_daemon_and_the_rest_is_cleaned_up(
 ) -> None:
     content = os.urandom(2 << 20)
     with claimed(cloud, job, rbd_volume, way) as claim:
-        descriptor = os.open(claim.path, os.O_RDWR)
-        os.pwrite(descriptor, content, 60 << 20)
-        os.fsync(descriptor)
-        os.kill(int((Path(claim.path).parent / "pid").read_text()), signal.SIGKILL)
-        with pytest.raises(OSError, match=r"not connected|abort|Input/output"):
-            os.pwrite(descriptor, b"x", 0)
-        os.close(descriptor)
+        daemon = int((Path(claim.path).parent / "pid").read_text())
+        with Volume(claim.path, GIB, claim, lambda: None) as volume:
+            volume.write(60 << 20, memoryview(content))
+            volume.flush()
+            os.kill(daemon, signal.SIGKILL)
+            with pytest.raises(WriteFailed):
+                volume.write(0, memoryview(b"x"))
     assert not mounted_below(way.data_dir)
     with claimed(cloud, job, rbd_volume, way) as claim, Path(claim.path).open("rb") as file:
         file.seek(60 << 20)
