@@ -70,7 +70,7 @@ class AttachByCinder:
                 rbd_export.RbdImage.of(connection_info),
                 volume_id=volume_id,
                 ceph_conf=self.ceph_conf,
-                exports=self.data_dir / "rbd",
+                exports=self.data_dir / rbd_export.DIRECTORY,
                 pulse=pulse,
             ) as device:
                 yield device

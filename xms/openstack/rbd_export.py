@@ -36,6 +36,13 @@ log = logging.getLogger(__name__)
 
 PROGRAM: Final = "qemu-storage-daemon"
 UNMOUNT: Final = "fusermount3"
+DIRECTORY: Final = "rbd"
+"""of all exports, below the worker's data directory"""
+PROGRAMS: Final = {
+    PROGRAM: "packages qemu-system-common and qemu-block-extra",
+    UNMOUNT: "package fuse3",
+    "setpriv": "package util-linux",
+}
 START_SECONDS: Final = 60.0
 """Ceph's own patience with monitors that do not answer is five minutes."""
 END_SECONDS: Final = 60.0
@@ -134,12 +141,12 @@ def end_leftovers(exports: Path, volume_id: str = "") -> None:
 
 
 def _check_installed(what: str) -> None:
-    for program, package in ((PROGRAM, "qemu-system-common"), (UNMOUNT, "fuse3"), ("setpriv", "util-linux")):
+    for program, origin in PROGRAMS.items():
         if shutil.which(program) is None:
             raise ProgramMissing(
                 what,
-                because=f"it is in Ceph, and the program {program} is not installed",
-                do=f"install the packages {package} and qemu-block-extra on this worker, or use attach = nova",
+                because=f"it is in Ceph, and the program {program} is not on PATH",
+                do=f"install it on this worker ({origin}), or use attach = nova",
             )
 
 
