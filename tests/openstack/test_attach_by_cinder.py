@@ -17,6 +17,7 @@ from xms.openstack.attach_by_cinder import AttachByCinder, refuse_unwritable
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import Cloud
 from xms.openstack.file_share import FileShares
+from xms.openstack.mounts import is_mounted
 from xms.orders.target import TargetOrder
 from xms.pulse import no_pulse
 
@@ -82,8 +83,8 @@ def test_a_share_is_unmounted_by_its_last_user(tmp_path: Path) -> None:
         with shares.mounting():
             subprocess.run(["mount", "--bind", str(share), str(point)], check=True)
         with FileShares(mounts).in_use():
-            assert point.is_mount()
-        assert point.is_mount()
+            assert is_mounted(point)
+        assert is_mounted(point)
     assert not point.exists()
 
 
@@ -95,7 +96,7 @@ def test_a_share_that_a_killed_worker_left_mounted_is_unmounted_by_the_next_user
     point.mkdir(parents=True)
     subprocess.run(["mount", "--bind", str(share), str(point)], check=True)
     with FileShares(mounts).in_use():
-        assert point.is_mount()
+        assert is_mounted(point)
     assert not point.exists()
 
 
@@ -109,7 +110,7 @@ def test_a_share_that_is_still_open_stays_mounted_and_is_no_failure(tmp_path: Pa
         point.mkdir()
         subprocess.run(["mount", "--bind", str(share), str(point)], check=True)
         file = (point / "volume-1").open()
-    assert point.is_mount()
+    assert is_mounted(point)
     file.close()
     with FileShares(mounts).in_use():
         pass

@@ -21,6 +21,7 @@ from xms.openstack import rbd_export, volumes
 from xms.openstack.attach_by_cinder import AttachByCinder
 from xms.openstack.claim import Claim, claim_volume
 from xms.openstack.cloud import Cloud, connect
+from xms.openstack.mounts import is_mounted, mounted_below
 from xms.orders.target import MakeVolume, TargetOrder
 from xms.pulse import no_pulse
 
@@ -183,7 +184,7 @@ def test_an_export_that_a_killed_worker_left_is_ended_by_the_next_claim(
     daemon = subprocess.Popen(rbd_export._command(image, CEPH_CONF, left))
     while not (left / "pid").exists():
         assert daemon.poll() is None
-    assert rbd_export.is_mounted(left / "volume")
+    assert is_mounted(left / "volume")
     with claimed(cloud, job, rbd_volume, way) as claim:
         assert Path(claim.path).parent != left
         assert daemon.wait(10) == -signal.SIGKILL
@@ -208,11 +209,6 @@ def test_an_image_that_cannot_be_exported_is_explained(
     ):
         pytest.fail("it was exported")
     assert not list(tmp_path.iterdir())
-
-
-def mounted_below(directory: Path) -> list[str]:
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if point.startswith(f"{directory}/")]
 
 
 def drop_cache(claim: Claim) -> None:

@@ -17,6 +17,7 @@ import pytest
 from xms.errors import ConfigurationError, Interrupted, ProgramMissing, VolumeFailed, XmsError
 from xms.models import Model
 from xms.openstack import rbd_export
+from xms.openstack.mounts import is_mounted
 from xms.openstack.rbd_export import RbdImage, exported
 from xms.pulse import no_pulse
 
@@ -99,6 +100,7 @@ def test_an_export_ends_with_a_worker_that_is_killed_and_its_mount_is_removed_by
 import sys, time
 from pathlib import Path
 from xms.openstack.rbd_export import RbdImage, exported
+from xms.openstack.mounts import is_mounted
 from xms.pulse import no_pulse
 image = RbdImage("volumes", "volume-1", "cinder")
 with exported(image, volume_id="v", ceph_conf=Path({str(ceph_conf)!r}), exports=Path({str(exports)!r}),
@@ -114,9 +116,9 @@ with exported(image, volume_id="v", ceph_conf=Path({str(ceph_conf)!r}), exports=
     worker.wait()
     worker.stdout.close()
     wait_until_gone(daemon)
-    assert rbd_export.is_mounted(path)
+    assert is_mounted(path)
     rbd_export.end_leftovers(exports)
-    assert not rbd_export.is_mounted(path)
+    assert not is_mounted(path)
     assert not list(exports.iterdir())
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from xms.openstack.mounts import mounted_below
+
 log = logging.getLogger(__name__)
 
 UNMOUNT_SECONDS: Final = 60.0
@@ -51,7 +53,7 @@ class FileShares:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        for point in self._mounted():
+        for point in mounted_below(self._mounts):
             try:
                 subprocess.run(
                     ["umount", str(point)],
@@ -66,9 +68,3 @@ class FileShares:
                 log.warning("the share at %s stays mounted: %s", point, error.stderr.strip())
             except (subprocess.TimeoutExpired, OSError) as error:
                 log.warning("the share at %s stays mounted: %s", point, error)
-
-    def _mounted(self) -> list[Path]:
-        own = f"{self._mounts.resolve()}/"
-        with Path("/proc/self/mounts").open(encoding="utf-8", errors="surrogateescape") as mounts:
-            points = [line.split()[1] for line in mounts]
-        return [Path(point) for point in points if point.startswith(own)]

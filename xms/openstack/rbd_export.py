@@ -4,7 +4,7 @@ Each export has a directory of its own, `<data_dir>/rbd/<volume>.<random>`, whic
 that is the image, the daemon's log, and a file that the exporting process keeps locked. The path is never used twice:
 a writer that lost the volume and sleeps finds a dead path when it wakes, not the next claim's.
 
-The daemon ends with the thread that exports (see `xms.conversion.programs.tied_to`). What a killed worker left, a
+The daemon ends with the thread that exports (see `xms.programs.tied_to`). What a killed worker left, a
 mount without a daemon as a rule, is found by the directory and ended before the next export.
 """
 
@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from xms.conversion.programs import PASSED_ON, tied_to
 from xms.errors import ConfigurationError, ProgramMissing, VolumeFailed
 from xms.openstack.device import Device, size_of
+from xms.openstack.mounts import is_mounted
+from xms.programs import PASSED_ON, tied_to
 from xms.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -320,14 +321,3 @@ def _unmount(file: Path) -> None:
     )
     if is_mounted(file):
         log.warning("%s stays mounted, without a daemon behind it: %s", file, done.stderr.strip())
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether something is mounted exactly there. It is not looked at itself: a dead mount answers no call."""
-    wanted = str(path)
-    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
-            if point == wanted:
-                return True
-    return False
