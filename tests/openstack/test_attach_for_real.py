@@ -172,6 +172,31 @@ def test_what_was_flushed_outlives_a_killed_daemon_and_the_rest_is_cleaned_up(
         assert file.read(len(content)) == content
 
 
+def test_a_writer_that_slept_through_the_takeover_is_fenced_by_ceph(
+    cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder, tmp_path: Path
+) -> None:
+    image = rbd_export.RbdImage("volumes", f"volume-{rbd_volume}", "cinder")
+    elsewhere = tmp_path / "other machine"
+    with rbd_export.exported(
+        image, volume_id=rbd_volume, ceph_conf=CEPH_CONF, exports=elsewhere, pulse=no_pulse
+    ) as stale:
+        descriptor = os.open(stale.path, os.O_RDWR)
+        os.pwrite(descriptor, b"before", 70 << 20)
+        os.fsync(descriptor)
+        with claimed(cloud, job, rbd_volume, way) as claim:
+            with Volume(claim.path, GIB, claim, lambda: None) as volume:
+                volume.write(70 << 20, memoryview(b"after!"))
+                volume.flush()
+            with pytest.raises(OSError, match=r".*"):
+                os.pwrite(descriptor, b"before", 70 << 20)
+            drop_cache(claim)
+            with Path(claim.path).open("rb") as file:
+                file.seek(70 << 20)
+                assert file.read(6) == b"after!"
+        with pytest.raises(OSError, match=r".*"):
+            os.close(descriptor)
+
+
 def test_an_export_that_a_killed_worker_left_is_ended_by_the_next_claim(
     cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder
 ) -> None:
