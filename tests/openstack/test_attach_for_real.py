@@ -26,7 +26,8 @@ from xms.orders.target import MakeVolume, TargetOrder
 from xms.pulse import no_pulse
 
 CLOUDS = os.environ.get("XMS_OPENSTACK_CLOUDS", "")
-CEPH_CONF = Path("/etc/ceph/ceph.conf")
+CEPH_CONF = Path(CLOUDS).parent / "etc" / "ceph" / "ceph.conf"
+"""where lab/openstack has it"""
 
 pytestmark = [
     pytest.mark.openstack,

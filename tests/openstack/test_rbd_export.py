@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from worker import check_programs
+from xms.config import Config, TargetConfig
 from xms.errors import ConfigurationError, Interrupted, ProgramMissing, VolumeFailed, XmsError
 from xms.models import Model
 from xms.openstack import rbd_export
@@ -212,6 +214,21 @@ def test_a_missing_program_is_named_with_its_package(
         exported(IMAGE, volume_id="v", ceph_conf=ceph_conf, exports=exports, pulse=no_pulse),
     ):
         pytest.fail("it was exported")
+
+
+def test_a_worker_that_is_set_up_for_ceph_says_at_its_start_what_it_lacks(
+    tmp_path: Path, ceph_conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("nbdkit", "qemu-img", "virt-v2v-in-place"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=tmp_path / "none")))
+    check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=ceph_conf, attach="nova")))
+    with pytest.raises(ProgramMissing) as missing:
+        check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=ceph_conf)))
+    assert rbd_export.PROGRAM in missing.value.what
 
 
 @pytest.mark.parametrize(
