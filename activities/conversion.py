@@ -30,9 +30,9 @@ class ConversionActivities:
         """Convert the guest on new overlays; the volumes are only read, and claimed so that nobody else writes."""
         pulse = activity_pulse()
         conversion = Conversion(self.config, order.vm.job_id)
-        way = attach_way(self.config.target, self.config.worker)
+        way = attach_way(self.config.target_named(order.target_name), self.config.worker)
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,
@@ -46,9 +46,9 @@ class ConversionActivities:
         conversion = Conversion(self.config, order.vm.job_id)
         if earlier := conversion.committed():
             return earlier
-        way = attach_way(self.config.target, self.config.worker)
+        way = attach_way(self.config.target_named(order.target_name), self.config.worker)
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,
