@@ -19,6 +19,9 @@ class Faults:
         next_volume_error: the next new volume goes to `error`, with this as its user message.
         next_server_fault: the next new server goes to ERROR with this fault.
         calls: method and path of every call that came in, those that were refused, too.
+        attach_seconds: how long Nova takes to attach a volume to a server that is this machine, or to detach it.
+        attach_fails: Nova gives the next volume of such a server back, after it accepted the call.
+        stick_in: an attachment of such a server stays in this state: reserved, attaching or detaching; "" goes on.
     """
 
     volume_seconds: float = 0.2
@@ -28,6 +31,9 @@ class Faults:
     calls: list[tuple[str, str]] = field(default_factory=list)
     _troubles: list[tuple[CallTrouble, int]] = field(default_factory=list)
     _calls_of_tokens: int | None = None
+    attach_seconds: float = 0.2
+    attach_fails: bool = False
+    stick_in: str = ""
     _statuses: dict[str, int] = field(default_factory=dict)
     _remaining: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
