@@ -28,7 +28,8 @@ def submit(  # noqa: PLR0913 - the command's options
         list[str] | None,
         typer.Option(
             metavar="SOURCE=NETWORK",
-            help="Where the NICs of a source network go, or SOURCE=NETWORK/SUBNET; may be repeated.",
+            help="Where the NICs of a source network go, or SOURCE=NETWORK/SUBNET; then ,mac=new ,ip=keep "
+            ",ip=ADDRESS+ADDRESS ,security-groups=NAME:NAME ,port-security=off; may be repeated.",
         ),
     ] = None,
     sync_cadence: Annotated[
@@ -65,6 +66,7 @@ def submit(  # noqa: PLR0913 - the command's options
     """Make the preflight of a warm migration, and start its full sync."""
     from cli import parsing
     from cli.output import print_json
+    from cli.network_map import parse_network_map
     from cli.preflight import as_json, see_it_may_go
     from cli.rates import parse_rate
     from cli.session import ask, who
@@ -83,7 +85,7 @@ def submit(  # noqa: PLR0913 - the command's options
         flavor=parsing.required(flavor, "--flavor"),
         volume_type=parsing.required(volume_type, "--volume-type"),
         availability_zone=availability_zone,
-        network_map=parsing.parse_network_map(network_map or []),
+        network_map=parse_network_map(network_map or []),
         cadence_seconds=parsing.parse_cadence(sync_cadence),
         max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),
         verify_syncs=verify_syncs,
