@@ -65,8 +65,8 @@ def submit(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Make the preflight of a warm migration, and start its full sync."""
     from cli import parsing
-    from cli.output import print_json
     from cli.network_map import parse_network_map
+    from cli.output import print_json
     from cli.preflight import as_json, see_it_may_go
     from cli.rates import parse_rate
     from cli.session import ask, who
