@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from xms.errors import TargetFault, TargetNotFound, TargetRejected
@@ -63,6 +64,10 @@ def make(cloud: Cloud, order: MakePorts, pulse: Pulse) -> tuple[Nic, ...]:
         candidates = [port for port in there if port.description == description]
         wish = wishes[description]
         port = _choose(cloud, job, wish, candidates, pulse) or _make(cloud, order, wish)
+        if not nic.mac_kept:
+            # Nothing but this keeps two attempts that race from having two ports: both take the older one.
+            again = [one for one in ports_of(cloud, job) if one.description == description]
+            port = _choose(cloud, job, wish, again, pulse) or port
         addresses = tuple(str(fixed["ip_address"]) for fixed in port.fixed_ips or ())
         found = {"port_id": str(port.id), "port_mac": str(port.mac_address).lower(), "port_ips": addresses}
         made.append(nic.model_copy(update=found))
@@ -81,13 +86,13 @@ def remove(cloud: Cloud, job_id: str, pulse: Pulse) -> PortsRemoved:
     left = []
     for port in ports_of(cloud, job_id):
         pulse()
-        user = _user_of(cloud, port, job_id)
-        if user.is_other:
-            left.append(f"port {port.id} ({port.name}) was left: {user.name} uses it")
-        elif not user.is_nobody and not _released(cloud, port, pulse):
+        use, user = _use_of(cloud, port, job_id)
+        if use is _Use.SOMEBODY_ELSE:
+            left.append(f"port {port.id} ({port.name}) was left: {user} uses it")
+        elif use is _Use.OUR_INSTANCE and not _released(cloud, port, pulse):
             raise TargetFault(
                 f"port {port.id} ({port.name}) was not removed",
-                because=f"{user.name} uses it",
+                because=f"{user} uses it",
                 do="remove the instance first",
             )
         else:
@@ -175,17 +180,17 @@ def _choose(cloud: Cloud, job: str, wish: _Wish, candidates: Sequence[Port], pul
     taken: list[Port] = []
     free: list[Port] = []
     for port in candidates:
-        user = _user_of(cloud, port, job)
-        if user.is_other:
+        use, user = _use_of(cloud, port, job)
+        if use is _Use.SOMEBODY_ELSE:
             raise TargetRejected(
                 f"{networks.short(wish.nic)} cannot have its port {port.id} ({port.name})",
-                because=f"{user.name} uses it",
+                because=f"{user} uses it",
                 means="the port was made by this job, and given to something else since",
                 do="take the port from it (openstack server remove port), or delete it; then cut over again",
             )
-        if user.is_instance and not user.is_gone:
+        if use is _Use.OUR_INSTANCE:
             taken.append(port)
-        elif user.is_gone and not _released(cloud, port, pulse):
+        elif use is _Use.GONE_INSTANCE and not _released(cloud, port, pulse):
             # Nova would refuse it as still in use, though nothing uses it any more.
             _remove(cloud, port)
         else:
@@ -198,35 +203,29 @@ def _choose(cloud: Cloud, job: str, wish: _Wish, candidates: Sequence[Port], pul
     return chosen
 
 
-@dataclass(frozen=True)
-class _User:
+class _Use(Enum):
     """Who has a port."""
 
-    name: str = ""
-    is_instance: bool = False
-    is_gone: bool = False
-    is_other: bool = field(default=False)
-
-    @property
-    def is_nobody(self) -> bool:
-        return not self.name or self.is_gone
+    NOBODY = auto()
+    OUR_INSTANCE = auto()
+    GONE_INSTANCE = auto()
+    SOMEBODY_ELSE = auto()
 
 
-def _user_of(cloud: Cloud, port: Port, job_id: str) -> _User:
-    """Nobody, the job's instance, one that is gone, or something that is not the job's."""
+def _use_of(cloud: Cloud, port: Port, job_id: str) -> tuple[_Use, str]:
+    """Who has the port, and what they are called."""
     if not port.device_id:
-        return _User()
+        return _Use.NOBODY, ""
     if not str(port.device_owner or "compute:").startswith("compute:"):
-        return _User(name=f"{port.device_owner} {port.device_id}", is_other=True)
+        return _Use.SOMEBODY_ELSE, f"{port.device_owner} {port.device_id}"
     name = f"instance {port.device_id}"
     try:
         with translated(f"{name}, which has port {port.id}, was not looked up"):
             server = cloud.compute.get_server(port.device_id)
     except TargetNotFound:
-        return _User(name=name, is_instance=True, is_gone=True)
-    if (server.metadata or {}).get(JOB_KEY) == job_id:
-        return _User(name=f"{name} ({server.name})", is_instance=True)
-    return _User(name=f"{name} ({server.name})", is_instance=True, is_other=True)
+        return _Use.GONE_INSTANCE, name
+    ours = (server.metadata or {}).get(JOB_KEY) == job_id
+    return (_Use.OUR_INSTANCE if ours else _Use.SOMEBODY_ELSE), f"{name} ({server.name})"
 
 
 def _released(cloud: Cloud, port: Port, pulse: Pulse) -> bool:
