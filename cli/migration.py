@@ -107,6 +107,7 @@ def submit(  # noqa: PLR0913 - the command's options
 
 
 def _print_submitted(job_id: str, spec: MigrationSpec, found: VmPreflight) -> None:
+    from cli.nics import nic_line
     from cli.output import console
     from xms import quantities
     from xms.orders.preflight import Severity
@@ -121,8 +122,7 @@ def _print_submitted(job_id: str, spec: MigrationSpec, found: VmPreflight) -> No
     noted = f", {notes} note{'s' * (notes != 1)}" if notes else ""
     out.print(f"  preflight: {found.verdict}{accepted}{noted}", soft_wrap=True)
     for nic in found.target.nics if found.target else ():
-        subnet = f"/{nic.subnet}" if nic.subnet else ""
-        out.print(f"  {nic.label}: {nic.source_network} -> {nic.network}{subnet}", soft_wrap=True)
+        out.print(f"  {nic_line(nic)}", soft_wrap=True)
     out.print(f"  syncs: {quantities.cadence(spec.cadence_seconds)}", soft_wrap=True)
     out.print(f"submitted: {job_id}", soft_wrap=True)
     out.print(f"  follow it with: xms migration watch {job_id}", soft_wrap=True)

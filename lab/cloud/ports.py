@@ -19,7 +19,7 @@ from lab.cloud.state import Network, Port, Subnet
 
 router = APIRouter(prefix="/network/v2.0")
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 
 
@@ -203,11 +203,11 @@ def _fixed_ips(call: Call, network: Network, wanted: list[FixedIp] | None) -> li
         taken = _taken(call, subnet) | {address for _, address in chosen}
         if wish.ip_address is None:
             chosen.append((subnet.id, _free(subnet, network, taken)))
-        elif wish.ip_address in taken:
+        elif str(ipaddress.ip_address(wish.ip_address)) in taken:
             text = f"IP address {wish.ip_address} already allocated in subnet {subnet.id}"
             raise Refused(409, text, "IpAddressAlreadyAllocated")
         else:
-            chosen.append((subnet.id, wish.ip_address))
+            chosen.append((subnet.id, str(ipaddress.ip_address(wish.ip_address))))
     return chosen
 
 
@@ -246,7 +246,8 @@ def _subnet_for(call: Call, wish: FixedIp, network: Network, subnets: dict[str, 
 
 
 def _of_the_subnet_itself(subnet: Subnet) -> tuple[object, ...]:
-    return (subnet.range.network_address, subnet.range.broadcast_address)
+    whole = subnet.range
+    return (whole.network_address, whole.broadcast_address) if whole.version == 4 else ()  # noqa: PLR2004 - IPv4's
 
 
 def _taken(call: Call, subnet: Subnet) -> set[str]:

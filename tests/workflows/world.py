@@ -46,6 +46,7 @@ from xms.orders.target import (
     MakePorts,
     MakeVolume,
     PortsMade,
+    PortsRemoved,
     SeenRunning,
     SeeRunning,
     ServerMade,
@@ -89,6 +90,7 @@ class World:
         self.power = "poweredOn"
         self.servers: set[str] = set()
         self.ports: set[str] = set()
+        self.ports_left: tuple[str, ...] = ()
         self.annotation = ""
         self.attached: set[str] = set()
         self.overlay: dict[str, dict[int, int]] = {}
@@ -362,11 +364,11 @@ class World:
         return PortsMade(nics=order.nics)
 
     @activity.defn
-    async def remove_ports(self, order: TargetOrder) -> Done:
+    async def remove_ports(self, order: TargetOrder) -> PortsRemoved:
         del order
         self._called("remove_ports")
         self.ports.clear()
-        return Done()
+        return PortsRemoved(left=self.ports_left)
 
     @activity.defn
     async def finalize_volumes(self, order: FinalizeVolumes) -> Done:

@@ -130,8 +130,7 @@ def mapped(
 
 
 def _mapped(nic: VmNic, mapping: NetworkMapping, seen: Mapping[tuple[int, str], tuple[str, ...]]) -> Nic:
-    # Neutron and vSphere disagree about case and separators.
-    mac = nic.mac.lower().replace("-", ":")
+    mac = plain_mac(nic.mac)
     addresses = nic.addresses or seen.get((nic.key, mac), ())
     return Nic(
         key=nic.key,
@@ -141,11 +140,16 @@ def _mapped(nic: VmNic, mapping: NetworkMapping, seen: Mapping[tuple[int, str], 
         network=mapping.network,
         subnet=mapping.subnet,
         mac_kept=mapping.mac == "keep" and bool(mac),
-        fixed_ips=addresses if mapping.fixed_ips == "keep" else tuple(mapping.fixed_ips),
+        fixed_ips=addresses if mapping.fixed_ips == "keep" else tuple(_plain(text) for text in mapping.fixed_ips),
         addresses=addresses,
         security_groups=mapping.security_groups,
         port_security=mapping.port_security,
     )
+
+
+def _plain(address: str) -> str:
+    """As Neutron writes it; what is none stays as it is, and is refused by its own words."""
+    return str(ipaddress.ip_address(address)) if is_address(address) else address
 
 
 def _refuse_impossible(vm: str, nic: Nic, mapping: NetworkMapping, takers: Sequence[VmNic]) -> None:
@@ -176,6 +180,11 @@ def _refuse_impossible(vm: str, nic: Nic, mapping: NetworkMapping, takers: Seque
             because=f"{listed(nic.security_groups)} are asked for, and port security is off",
             do="leave one of them out",
         )
+
+
+def plain_mac(text: str) -> str:
+    """A MAC as it is compared: Neutron and vSphere disagree about case and separators, and Neutron with itself."""
+    return text.lower().replace("-", ":")
 
 
 def is_address(text: str) -> bool:

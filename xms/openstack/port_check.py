@@ -136,7 +136,7 @@ def _addresses(nic: Nic, place: Place) -> list[FixedIp]:
 def _look_at_taken(reading: Reading, nic: Nic, place: Place, job_id: str) -> None:
     """Among the ports that the project may see: of a network that another project owns, these are its own alone."""
     others = [port for port in _ports_in(reading, place.network) if not ports.is_of(port, job_id)]
-    has_mac = [port for port in others if nic.mac_kept and str(port.mac_address).lower() == nic.mac]
+    has_mac = [port for port in others if nic.mac_kept and networks.plain_mac(str(port.mac_address)) == nic.mac]
     if has_mac:
         raise BadInput(
             f"the MAC {nic.mac} of {short(nic)} is in use in network '{place.network.name}'",

@@ -69,7 +69,7 @@ def make(cloud: Cloud, order: MakePorts, pulse: Pulse) -> tuple[Nic, ...]:
             again = [one for one in ports_of(cloud, job) if one.description == description]
             port = _choose(cloud, job, wish, again, pulse) or port
         addresses = tuple(str(fixed["ip_address"]) for fixed in port.fixed_ips or ())
-        found = {"port_id": str(port.id), "port_mac": str(port.mac_address).lower(), "port_ips": addresses}
+        found = {"port_id": str(port.id), "port_mac": networks.plain_mac(str(port.mac_address)), "port_ips": addresses}
         made.append(nic.model_copy(update=found))
     return tuple(made)
 
@@ -140,7 +140,7 @@ class _Wish:
 
     def is_met_by(self, port: Port) -> bool:
         """Whether the port is what would be made now. What was not asked for may be as it is."""
-        has_the_mac = str(port.mac_address).lower() == self.nic.mac
+        has_the_mac = networks.plain_mac(str(port.mac_address)) == self.nic.mac
         groups = set(port.security_group_ids or ())
         return bool(
             port.network_id == self.network.id
