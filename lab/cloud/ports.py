@@ -20,6 +20,8 @@ from lab.cloud.state import Network, Port, Subnet
 router = APIRouter(prefix="/network/v2.0")
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+MOST_LOOKED_AT = 1 << 16
+"""Of a subnet's addresses: a subnet of IPv6 has more than can be counted."""
 NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 
 
@@ -217,7 +219,7 @@ def _one_of_each_version(subnets: dict[str, Subnet]) -> list[FixedIp]:
 
 
 def _free(subnet: Subnet, network: Network, taken: set[str]) -> str:
-    last = subnet.range.num_addresses - 1
+    last = min(subnet.range.num_addresses - 1, MOST_LOOKED_AT)
     for address in map(str, itertools.islice(subnet.range, FIRST_FREE, last)):
         if address not in taken:
             return address

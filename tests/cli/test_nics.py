@@ -9,11 +9,12 @@ import pytest
 from cli.nics import nic_line
 from xms.models import Nic
 
+MAC: Final = "00:50:56:9a:11:02"
 HEAD: Final = "Network adapter 1: LAN -> net"
 
 
 def line(**changes: Any) -> str:  # noqa: ANN401 - any field of the model
-    nic = Nic(key=4000, label="Network adapter 1", mac="00:50:56:9a:11:02", source_network="LAN", network="net")
+    nic = Nic(key=4000, label="Network adapter 1", mac=MAC, source_network="LAN", network="net")
     return nic_line(nic.model_copy(update=changes))
 
 
@@ -29,8 +30,7 @@ def line(**changes: Any) -> str:  # noqa: ANN401 - any field of the model
         ),
         (
             {"subnet": "sub", "security_groups": ("web", "db"), "port_security": True},
-            f"{HEAD}/sub, MAC kept 00:50:56:9a:11:02, IP chosen by the cloud, security groups web, db, "
-            "port security on",
+            f"{HEAD}/sub, MAC kept {MAC}, IP chosen by the cloud, security groups web, db, port security on",
         ),
         (
             {"security_groups": (), "port_security": False},

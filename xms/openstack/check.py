@@ -216,7 +216,11 @@ def _as_one(found: list[XmsError], what: str) -> XmsError:
     first = found[0]
     if len(found) == 1:
         return first
-    return type(first)(what, because="\n".join(f"{finding.what}: {finding.because}" for finding in found))
+    return type(first)(
+        what,
+        because="\n".join(f"{finding.what}: {finding.because}" for finding in found),
+        do="\n".join(dict.fromkeys(finding.do for finding in found if finding.do)),
+    )
 
 
 def _flavor(reading: Reading, name: str, vm: VmDetails) -> Flavor:
