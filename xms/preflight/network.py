@@ -72,7 +72,8 @@ def duplicate_mac(subject: Subject) -> Found | None:
     "network.mapping",
     BLOCK,
     NOTE,
-    finds="a NIC without a --network-map, or a mapping without a NIC",
+    finds="a NIC without a --network-map, a mapping without a NIC, or one that asks for what cannot be (addresses that "
+    "the guest does not report, one address for two NICs, a multicast MAC, groups without port security)",
     do="give one --network-map for each of the VM's networks",
 )
 def mapping(subject: Subject) -> Found | None:
