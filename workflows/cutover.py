@@ -70,7 +70,8 @@ class CutoverRun:
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
         vm = await self._inspect()
-        check = CheckTarget(spec=self.spec, vm=vm, for_cutover=True, known=self.state.nics)
+        spec = self.spec.remapped(self.order.network_map)
+        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
         target = await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
         self.state.take_in(vm)
         self.state.nics = target.nics

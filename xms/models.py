@@ -94,6 +94,12 @@ class MigrationSpec(Model):
     )
     requested_by: str = ""
 
+    def remapped(self, changes: tuple[NetworkMapping, ...]) -> MigrationSpec:
+        """The same with these mappings instead of its own of the same sources."""
+        changed = {mapping.source for mapping in changes}
+        kept = tuple(mapping for mapping in self.network_map if mapping.source not in changed)
+        return self.model_copy(update={"network_map": (*kept, *changes)})
+
 
 def job_id(source: str, vm: str) -> str:
     """The workflow id of the one job that may migrate this VM of this source."""
@@ -145,6 +151,9 @@ class CutoverOrder(Command):
     power_on_source_after_failure: bool = True
     console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
     evidence_timeout_seconds: int = Field(default=600, description="time for the target to be seen running")
+    network_map: tuple[NetworkMapping, ...] = Field(
+        default=(), description="for this cutover, instead of the submitted mappings of the same sources"
+    )
 
 
 class Retry(Command):
@@ -211,6 +220,7 @@ class Nic(Model):
     network: str = Field(default="", description="target network as submitted")
     subnet: str | None = None
     port_id: str | None = None
+    mapped_by: str = Field(default="", description="source of the mapping; empty: its network")
     mac_kept: bool = Field(default=True, description="the port has the NIC's MAC; else Neutron chooses one")
     fixed_ips: tuple[str, ...] = Field(default=(), description="addresses asked of Neutron; none: Neutron chooses")
     addresses: tuple[str, ...] = Field(default=(), description="those that the guest was last seen to have")

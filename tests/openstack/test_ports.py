@@ -461,7 +461,7 @@ def test_what_only_the_networks_owner_may_choose_is_told_with_what_to_type(
         ports.make(cloud, making(target, "provider-net", **asked), no_pulse)
     assert error.value.because.startswith(f"this project may not choose {chosen}")
     assert "disallowed by policy" in error.value.because
-    assert "another project" in error.value.means
+    assert "network's owner" in error.value.means
     assert "--network-map 'VM Network=provider-net,mac=new'" in error.value.do
 
 

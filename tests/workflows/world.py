@@ -18,7 +18,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from xms.change_map import ByteRanges
-from xms.models import DiskProgress, Trouble
+from xms.models import DiskProgress, Nic, Trouble
 from xms.orders.conversion import Committed, ConversionOrder, Convert, Converted, DiskWritten
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import (
@@ -326,9 +326,12 @@ class World:
 
     @activity.defn
     async def check_target(self, order: CheckTarget) -> TargetChecked:
-        del order
         self._called("check_target")
-        return TargetChecked(project_id="p", flavor_id="f", cloud="lab")
+        nics = tuple(
+            Nic(key=4000 + place, label="NIC", mac="", source_network=mapping.source, network=mapping.network)
+            for place, mapping in enumerate(order.spec.network_map)
+        )
+        return TargetChecked(project_id="p", flavor_id="f", cloud="lab", nics=nics)
 
     @activity.defn
     async def make_volume(self, order: MakeVolume) -> VolumeMade:

@@ -139,6 +139,7 @@ def _mapped(nic: VmNic, mapping: NetworkMapping, seen: Mapping[tuple[int, str], 
         source_network=nic.network,
         network=mapping.network,
         subnet=mapping.subnet,
+        mapped_by=mapping.source,
         mac_kept=mapping.mac == "keep" and bool(mac),
         fixed_ips=addresses if mapping.fixed_ips == "keep" else tuple(_plain(text) for text in mapping.fixed_ips),
         addresses=addresses,
@@ -205,7 +206,7 @@ def is_group_address(mac: str) -> bool:
 def typed(nic: Nic, **changes: object) -> str:
     """The --network-map that asks for this NIC's port, with changes to the NIC's fields: what an operator types."""
     wanted = nic.model_copy(update=changes)
-    parts = [f"{wanted.source_network or wanted.label}={wanted.network}"]
+    parts = [f"{wanted.mapped_by or wanted.source_network}={wanted.network}"]
     parts[0] += f"/{wanted.subnet}" if wanted.subnet else ""
     parts += [] if wanted.mac_kept else ["mac=new"]
     parts += [f"ip={'+'.join(wanted.fixed_ips)}"] if wanted.fixed_ips else []

@@ -13,7 +13,7 @@ from xms.models import Nic
 from xms.openstack.faults import translated
 from xms.openstack.networks import typed
 
-NOT_YOURS: Final = "the network belongs to another project, and Neutron's policy lets only its owner choose that"
+NOT_YOURS: Final = "Neutron's policy leaves that to the network's owner, or to administrators; no port was made"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ REFUSALS: Final = (
         r"create_port:.*disallowed by policy",
         "this project may not choose {chosen} there",
         NOT_YOURS,
-        "submit the job again with {typed}; or have an administrator allow it (policy create_port:mac_address, "
+        "order the cutover with {typed}; or have an administrator allow it (policy create_port:mac_address, "
         "create_port:fixed_ips:ip_address, create_port:port_security_enabled), or map the NIC to a network of the "
         "target project",
     ),
@@ -46,15 +46,15 @@ REFUSALS: Final = (
         r"mac address .* is in use",
         "another port there has the MAC {mac}",
         "two ports of one network cannot have the same MAC",
-        "find it with: openstack port list --mac-address {mac}; free it, then order the cutover again; or submit the "
-        "job again with {typed}",
+        "find it with: openstack port list --mac-address {mac}; free it and order the cutover again, or "
+        "order it with {typed}",
     ),
     Refusal(
         r"already allocated in subnet",
         "another port there has one of the addresses {addresses}",
         "two ports of one network cannot have the same address",
-        "find it with: openstack port list --network {network} --fixed-ip ip-address=ADDRESS; free it, then order the "
-        "cutover again; or submit the job again with {typed}",
+        "find it with: openstack port list --network {network} --fixed-ip ip-address=ADDRESS; free it and order the "
+        "cutover again, or order it with {typed}",
     ),
     Refusal(
         r"No more IP addresses available",
@@ -66,25 +66,25 @@ REFUSALS: Final = (
         r"not a valid IP for|IP allocation requires subnets|invalid subnet",
         "{addresses} does not lie in the network's subnets",
         "the network's subnets changed since the target was checked",
-        "submit the job again with {typed}",
+        "order the cutover with {typed}",
     ),
     Refusal(
         r"not a valid MAC address",
         "{mac} is no MAC",
         "the source has a MAC that Neutron does not take",
-        "correct it in vSphere, or submit the job again with {typed}",
+        "correct it in vSphere, or order the cutover with {typed}",
     ),
     Refusal(
         r"Port security must be enabled",
         "security groups need port security and an address",
         "port security is off in that network, or for this port",
-        "submit the job again with security-groups=none, or have port security turned on in the network",
+        "order the cutover with security-groups=none, or have port security turned on in the network",
     ),
     Refusal(
         r"Security group .* does not exist",
         "a security group is gone",
         "it was there when the target was checked",
-        "make it again, or submit the job again with others",
+        "make it again, or order the cutover with others (security-groups=)",
     ),
 )
 

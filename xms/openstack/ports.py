@@ -246,7 +246,7 @@ def _make(cloud: Cloud, order: MakePorts, wish: _Wish) -> Port:
         raise TargetRejected(
             what,
             because=f"{nic.mac} is a group's MAC (multicast), which no NIC can have",
-            do=f"correct it in vSphere, or submit the job again with {networks.typed(nic, mac_kept=False)}",
+            do=f"correct it in vSphere, or order the cutover with {networks.typed(nic, mac_kept=False)}",
         )
     try:
         with explained(what, nic, str(wish.network.name)):
