@@ -74,6 +74,7 @@ def _refused(refusal: TargetRefusedLogin, wanted: TargetWanted) -> tuple[TargetL
         "availability zone": wanted.availability_zone,
         "network map": wanted.network_map,
         "networks": wanted.network_map,
+        "ports": wanted.network_map,
         "quota": wanted.flavor,
     }
     because = "not looked at: the project could not be entered"

@@ -19,6 +19,7 @@ from xms.orders.target import (
     MakePorts,
     MakeVolume,
     PortsMade,
+    PortsRemoved,
     SeenRunning,
     SeeRunning,
     ServerMade,
@@ -97,11 +98,10 @@ class TargetActivities:
             return PortsMade(nics=ports.make(cloud, order, activity_pulse()))
 
     @activity.defn(no_thread_cancel_exception=True)
-    def remove_ports(self, order: TargetOrder) -> Done:
+    def remove_ports(self, order: TargetOrder) -> PortsRemoved:
         """Remove the ports that the job made."""
         with self._project(order) as cloud:
-            ports.remove(cloud, order.job_id, activity_pulse())
-        return Done()
+            return ports.remove(cloud, order.job_id, activity_pulse())
 
     @activity.defn(no_thread_cancel_exception=True)
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:

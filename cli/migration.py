@@ -28,7 +28,8 @@ def submit(  # noqa: PLR0913 - the command's options
         list[str] | None,
         typer.Option(
             metavar="SOURCE=NETWORK",
-            help="Where the NICs of a source network go, or SOURCE=NETWORK/SUBNET; may be repeated.",
+            help="Where the NICs of a source network go, or SOURCE=NETWORK/SUBNET; then ,mac=new ,ip=keep "
+            ",ip=ADDRESS+ADDRESS ,security-groups=NAME:NAME ,port-security=off; may be repeated.",
         ),
     ] = None,
     sync_cadence: Annotated[
@@ -67,6 +68,7 @@ def submit(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Make the preflight of a warm migration, and start its full sync."""
     from cli import parsing
+    from cli.network_map import parse_network_map
     from cli.output import print_json
     from cli.preflight import as_json, see_it_may_go
     from cli.rates import parse_rate
@@ -87,7 +89,7 @@ def submit(  # noqa: PLR0913 - the command's options
         flavor=parsing.required(flavor, "--flavor"),
         volume_type=parsing.required(volume_type, "--volume-type"),
         availability_zone=availability_zone,
-        network_map=parsing.parse_network_map(network_map or []),
+        network_map=parse_network_map(network_map or []),
         cadence_seconds=parsing.parse_cadence(sync_cadence),
         max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),
         verify_syncs=verify_syncs,
@@ -109,6 +111,7 @@ def submit(  # noqa: PLR0913 - the command's options
 
 
 def _print_submitted(job_id: str, spec: MigrationSpec, found: VmPreflight) -> None:
+    from cli.nics import nic_line
     from cli.output import console
     from xms import quantities
     from xms.orders.preflight import Severity
@@ -123,8 +126,7 @@ def _print_submitted(job_id: str, spec: MigrationSpec, found: VmPreflight) -> No
     noted = f", {notes} note{'s' * (notes != 1)}" if notes else ""
     out.print(f"  preflight: {found.verdict}{accepted}{noted}", soft_wrap=True)
     for nic in found.target.nics if found.target else ():
-        subnet = f"/{nic.subnet}" if nic.subnet else ""
-        out.print(f"  {nic.label}: {nic.source_network} -> {nic.network}{subnet}", soft_wrap=True)
+        out.print(f"  {nic_line(nic)}", soft_wrap=True)
     out.print(f"  syncs: {quantities.cadence(spec.cadence_seconds)}", soft_wrap=True)
     out.print(f"submitted: {job_id}", soft_wrap=True)
     out.print(f"  follow it with: xms migration watch {job_id}", soft_wrap=True)

@@ -1,13 +1,11 @@
-"""What operators type: cadences, durations, network maps. Refusals name the value and what is allowed."""
+"""What operators type: cadences, durations, shares. Refusals name the value and what is allowed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from xms.errors import BadInput
-from xms.models import NetworkMapping
 
 SHORTEST_CADENCE: Final = 60
 LONGEST_CADENCE: Final = 366 * 86_400
@@ -68,35 +66,6 @@ def parse_percent(text: str, option: str) -> float:
     if not 0 <= share <= 100:  # noqa: PLR2004 - percent
         raise BadInput(f"{option} '{text}' is no share", because="allowed: 0% to 100%, for example 1% or 0.5%")
     return share
-
-
-def parse_network_map(texts: Sequence[str], option: str = "--network-map") -> tuple[NetworkMapping, ...]:
-    """'VM Network=internal-net' or 'VM Network=internal-net/subnet', one a source network or NIC.
-
-    The last '=' divides source from target, the first '/' after it divides network from subnet. A target whose name
-    has one of them can be given by its id.
-
-    Raises:
-        BadInput: a text is not of this form, or a source is mapped twice.
-    """
-    found: dict[str, NetworkMapping] = {}
-    for text in texts:
-        source, divider, target = (part.strip() for part in text.rpartition("="))
-        network, slash, subnet = (part.strip() for part in target.partition("/"))
-        if not (divider and source and network) or (slash and not subnet):
-            raise BadInput(
-                f"{option} '{text}' is no mapping",
-                because="allowed: 'SOURCE NETWORK=NETWORK' or 'SOURCE NETWORK=NETWORK/SUBNET'",
-                do=f"for example: {option} 'VM Network=internal-net'",
-            )
-        if source in found:
-            raise BadInput(
-                f"{option} maps '{source}' twice",
-                because=f"to '{found[source].network}' and to '{network}'",
-                do="to send NICs of one network to different ones, map a NIC by its label: 'Network adapter 2=...'",
-            )
-        found[source] = NetworkMapping(source=source, network=network, subnet=subnet or None)
-    return tuple(found.values())
 
 
 def parse_pattern(text: str | None, option: str) -> str | None:

@@ -48,6 +48,7 @@ def preflight(  # noqa: PLR0913 - the command's options
     Rules of the target are looked at where its options are given. Ends with 8 where a VM's verdict is Block.
     """
     from cli import parsing
+    from cli.network_map import parse_network_map
     from cli.session import ask
     from xms.errors import BadInput
     from xms.orders.preflight import TargetWanted
@@ -63,7 +64,7 @@ def preflight(  # noqa: PLR0913 - the command's options
         flavor=flavor,
         volume_type=volume_type,
         availability_zone=availability_zone,
-        network_map=parsing.parse_network_map(network_map) if network_map else None,
+        network_map=parse_network_map(network_map) if network_map else None,
     )
     report = ask(
         lambda migrations: migrations.preflight(name, wanted, every_vm=every_vm, target=where), f"looking at {name}"

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from cli import comparing
 from cli.figures import Progress, disk_progress, sync_progress
+from cli.nics import nic_line
 from xms import quantities
-from xms.models import Cutover, Disk, JobStatus, Nic, Phase, Trouble
+from xms.models import Cutover, Disk, JobStatus, Phase, Trouble
 from xms.quantities import ABSENT
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
         yield Padding(disks(status, wide=width >= WIDE), INDENT, expand=False)
     if status.nics:
         yield Text("")
-        yield _facts([("NIC", Text(_nic(nic))) for nic in status.nics])
+        yield _facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
     if status.verification:
         yield Text("")
         yield _facts(comparing.facts(status.verification, TROUBLE_STYLE))
@@ -291,11 +292,6 @@ def _unseeded(disk: Disk) -> str:
     if disk.baseline.change_id is None:
         return "all"
     return quantities.size(disk.baseline.unseeded_bytes) if disk.baseline.unseeded_bytes else ABSENT
-
-
-def _nic(nic: Nic) -> str:
-    subnet = f"/{nic.subnet}" if nic.subnet else ""
-    return f"{nic.label}: {nic.source_network} -> {nic.network}{subnet}, MAC kept {nic.mac}"
 
 
 def cutover(record: Cutover, phase: Phase) -> Iterator[RenderableType]:

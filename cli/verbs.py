@@ -125,6 +125,12 @@ def cutover(  # noqa: PLR0913 - the command's options
     evidence_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long the target may take to be seen running.")
     ] = "10m",
+    network_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE=NETWORK", help="As of submit: this cutover maps these networks otherwise; may be repeated."
+        ),
+    ] = None,
     keep_source_off: Annotated[
         bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
     ] = False,
@@ -134,6 +140,7 @@ def cutover(  # noqa: PLR0913 - the command's options
     output: OutputOption = "table",
 ) -> None:
     """Move the workload now: last delta, power-off, conversion, boot of the target."""
+    from cli.network_map import parse_network_map
     from cli.parsing import one_job, parse_duration, parse_pattern
     from cli.session import ask, confirm, who
     from xms.models import CutoverOrder
@@ -147,6 +154,7 @@ def cutover(  # noqa: PLR0913 - the command's options
         power_on_source_after_failure=not keep_source_off,
         console_evidence=parse_pattern(console_evidence, "--console-evidence"),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
+        network_map=parse_network_map(network_map or []),
     )
     before = ask(lambda migrations: migrations.status(job_id))
     if not yes:

@@ -71,7 +71,8 @@ class CutoverRun:
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
         vm = await self._inspect()
-        check = CheckTarget(spec=self.spec, vm=vm, for_cutover=True)
+        spec = self.spec.remapped(self.order.network_map)
+        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
         target = await call(TargetActivities.check_target, check, **CONTROL)
         self.state.take_in(vm)
         self.state.nics = target.nics
@@ -110,8 +111,11 @@ class CutoverRun:
 
     async def remove_ports(self) -> None:
         """Take the ports back that this job made."""
-        await call(TargetActivities.remove_ports, self.target, **CLEAN_UP)
-        self.state.nics = tuple(nic.model_copy(update={"port_id": None}) for nic in self.state.nics)
+        removed = await call(TargetActivities.remove_ports, self.target, **CLEAN_UP)
+        for text in removed.left:
+            self.state.note(workflow.now(), "port left", text)
+        gone = {"port_id": None, "port_mac": "", "port_ips": ()}
+        self.state.nics = tuple(nic.model_copy(update=gone) for nic in self.state.nics)
 
     async def reserve_stream(self) -> None:
         """A stream from the source's host, so that the final delta waits for none with the source off."""

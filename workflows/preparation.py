@@ -35,7 +35,7 @@ async def prepare(spec: MigrationSpec, state: JobState) -> None:
         raise refusal(VmUnsupported, f"{vm.name} has no disks", because="there is nothing to replicate")
 
     state.doing = "checking the target"
-    check = CheckTarget(spec=spec, vm=vm)
+    check = CheckTarget(spec=spec, vm=vm, known=state.nics)
     target = await call(TargetActivities.check_target, check, **CONTROL)
     state.cloud, state.zeroed_volumes = target.cloud, target.zeroed_volumes
     if not state.nics:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,11 +49,22 @@ class Trouble(Model):
 
 
 class NetworkMapping(Model):
-    """Which target network a source NIC goes to."""
+    """Which target network a source NIC goes to, and what its port is like there."""
 
     source: str = Field(description="name of the source network, or the label of one NIC ('Network adapter 2')")
     network: str = Field(description="name or id of the target network")
     subnet: str | None = Field(default=None, description="name or id of a subnet of it; None lets Neutron choose")
+    mac: Literal["keep", "new"] = Field(default="keep", description="'keep' the NIC's MAC, or a 'new' one of Neutron's")
+    fixed_ips: Literal["keep"] | tuple[str, ...] = Field(
+        default=(),
+        description="'keep' the addresses that the guest's tools report, or these (IPv4, IPv6); none: Neutron chooses",
+    )
+    security_groups: tuple[str, ...] | None = Field(
+        default=None, description="names or ids; None: the project's default group; an empty list: no group"
+    )
+    port_security: bool | None = Field(
+        default=None, description="filtering by MAC, IP and groups; None: as the network has it; False needs no groups"
+    )
 
 
 class MigrationSpec(Model):
@@ -87,6 +99,12 @@ class MigrationSpec(Model):
     def destination(self) -> str:
         """Where the VM goes, as people read it: the project, and the target unless it is the default one."""
         return f"{self.target_project} of {self.target}" if self.target else self.target_project
+
+    def remapped(self, changes: tuple[NetworkMapping, ...]) -> MigrationSpec:
+        """The same with these mappings instead of its own of the same sources."""
+        changed = {mapping.source for mapping in changes}
+        kept = tuple(mapping for mapping in self.network_map if mapping.source not in changed)
+        return self.model_copy(update={"network_map": (*kept, *changes)})
 
 
 def job_id(source: str, vm: str) -> str:
@@ -139,6 +157,9 @@ class CutoverOrder(Command):
     power_on_source_after_failure: bool = True
     console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
     evidence_timeout_seconds: int = Field(default=600, description="time for the target to be seen running")
+    network_map: tuple[NetworkMapping, ...] = Field(
+        default=(), description="for this cutover, instead of the submitted mappings of the same sources"
+    )
 
 
 class Retry(Command):
@@ -205,6 +226,14 @@ class Nic(Model):
     network: str = Field(default="", description="target network as submitted")
     subnet: str | None = None
     port_id: str | None = None
+    mapped_by: str = Field(default="", description="source of the mapping; empty: its network")
+    mac_kept: bool = Field(default=True, description="the port has the NIC's MAC; else Neutron chooses one")
+    fixed_ips: tuple[str, ...] = Field(default=(), description="addresses asked of Neutron; none: Neutron chooses")
+    addresses: tuple[str, ...] = Field(default=(), description="those that the guest was last seen to have")
+    security_groups: tuple[str, ...] | None = Field(default=None, description="names or ids; None: the default group")
+    port_security: bool | None = Field(default=None, description="None: as the network has it")
+    port_mac: str = Field(default="", description="the port's; empty until it is made")
+    port_ips: tuple[str, ...] = Field(default=(), description="the port's; none until it is made")
 
 
 class Event(Model):

@@ -5,7 +5,19 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from lab.cloud.state import ApplicationCredential, Cloud, Flavor, Network, Project, Subnet, User, VolumeType, new_id
+from lab.cloud.state import (
+    DEFAULT_GROUP,
+    ApplicationCredential,
+    Cloud,
+    Flavor,
+    Network,
+    Project,
+    SecurityGroup,
+    Subnet,
+    User,
+    VolumeType,
+    new_id,
+)
 
 USER = "demo"
 PASSWORD = "demo-of-the-lab"  # noqa: S105 - it opens nothing but the stand-in
@@ -40,7 +52,8 @@ def new_cloud(directory: Path, accelerator: str) -> Cloud:
         volume_type = VolumeType(id=new_id(), name=name, capacity=BACK_END_GIBIBYTES)
         cloud.volume_types[volume_type.id] = volume_type
     for project_id in sorted(members):
-        cloud.security_groups[project_id] = new_id()
+        group = SecurityGroup(new_id(), DEFAULT_GROUP, project_id, "Default security group")
+        cloud.security_groups[group.id] = group
         for network_name, subnet_name, cidr in OWN_NETWORKS:
             _add_network(cloud, Network(new_id(), network_name, project_id), subnet_name, cidr)
     name, subnet_name, cidr = SHARED_NETWORK

@@ -12,6 +12,8 @@ from lab.cloud.state import BlockDevice, Cloud, Port, Server, now
 
 CONNECTOR = {"host": "compute-1", "ip": "127.0.0.1", "platform": "x86_64", "os_type": "linux", "multipath": False}
 SERIAL_LENGTH = 20
+NOWHERE = ("192.0.2.0/24", "192.0.2.1")
+"""The network of a card without an IPv4 address; the guest's IPv6 leads nowhere."""
 NO_HOST = "No valid host was found. "
 
 
@@ -34,9 +36,11 @@ def _drive(server: Server, device: BlockDevice) -> Drive:
 
 
 def _card(cloud: Cloud, port: Port, model: str) -> Card:
-    subnets = [cloud.subnets[subnet_id] for subnet_id, _ in port.fixed_ips]
-    address = port.fixed_ips[0][1]
-    return Card(port.mac, model, subnets[0].cidr, subnets[0].gateway, address)
+    for subnet_id, address in port.fixed_ips:
+        subnet = cloud.subnets[subnet_id]
+        if subnet.range.version == 4:  # noqa: PLR2004 - QEMU's own network has DHCP for IPv4
+            return Card(port.mac, model, subnet.cidr, subnet.gateway, address)
+    return Card(port.mac, model, *NOWHERE, None)
 
 
 def hardware(cloud: Cloud, server: Server) -> Hardware:

@@ -1,19 +1,64 @@
-"""Neutron's API: networks, subnets, security groups, quotas."""
+"""Neutron's API: networks, subnets, quotas."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
 
 from lab.cloud.call import Call, NetworkCall
 from lab.cloud.refusals import Json, Refused, not_found
-from lab.cloud.state import Network, Subnet
+from lab.cloud.state import Network, Subnet, new_id
 
 router = APIRouter(prefix="/network/v2.0")
 
 _PAGING = frozenset({"limit", "marker", "sort_key", "sort_dir", "page_reverse", "fields"})
+FIRST_FREE = 10
+"""Of a subnet's addresses, those before are in no allocation pool."""
 EXTENSIONS = ("standard-attr-tag", "quotas", "quota_details", "port-security", "security-group", "binding")
+
+
+class NetworkWish(BaseModel):
+    """A network to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = ""
+    admin_state_up: bool = True
+    mtu: int = 1500
+    port_security_enabled: bool = True
+    shared: bool = False
+    external: bool = Field(default=False, alias="router:external")
+
+    def for_administrators(self) -> dict[str, bool]:
+        """What a member may not ask for."""
+        return {"router:external": self.external, "shared": self.shared}
+
+
+class NetworkWishBody(BaseModel):
+    """Its envelope."""
+
+    network: NetworkWish
+
+
+class SubnetWish(BaseModel):
+    """A subnet to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network_id: str
+    name: str = ""
+    cidr: str
+    ip_version: Literal[4, 6]
+    enable_dhcp: bool = True
+
+
+class SubnetWishBody(BaseModel):
+    """Its envelope."""
+
+    subnet: SubnetWish
 
 
 def filtered(call: Call, rows: Iterable[Json]) -> list[Json]:
@@ -36,6 +81,9 @@ def _matches(row: Json, name: str, values: list[str]) -> bool:
             return set(values[0].split(",")) <= set(row["tags"])
         case "tags-any":
             return bool(set(values[0].split(",")) & set(row["tags"]))
+        case "mac_address":
+            # Neutron keeps the case in which a MAC was given, and its database compares without regard to it.
+            return row["mac_address"].lower() in (value.lower() for value in values)
         case "fixed_ips":
             wanted = [tuple(value.split("=", 1)) for value in values]
             return any(all(fixed.get(key) == value for key, value in wanted) for fixed in row["fixed_ips"])
@@ -72,10 +120,10 @@ def _network_view(call: Call, network: Network) -> Json:
         "shared": network.shared,
         "subnets": [subnet.id for subnet in subnets_of(call, network)],
         "status": "ACTIVE",
-        "admin_state_up": True,
-        "router:external": False,
-        "port_security_enabled": True,
-        "mtu": 1500,
+        "admin_state_up": network.up,
+        "router:external": network.external,
+        "port_security_enabled": network.port_security,
+        "mtu": network.mtu,
         "availability_zones": ["nova"],
         "availability_zone_hints": [],
         "description": "",
@@ -91,11 +139,13 @@ def _subnet_view(subnet: Subnet) -> Json:
         "network_id": subnet.network_id,
         "project_id": subnet.project_id,
         "tenant_id": subnet.project_id,
-        "ip_version": 4,
+        "ip_version": addresses.version,
         "cidr": subnet.cidr,
         "gateway_ip": subnet.gateway,
-        "enable_dhcp": True,
-        "allocation_pools": [{"start": str(addresses[10]), "end": str(addresses[-2])}],
+        "enable_dhcp": subnet.dhcp,
+        "ipv6_address_mode": None,
+        "ipv6_ra_mode": None,
+        "allocation_pools": [{"start": str(addresses[FIRST_FREE]), "end": str(addresses[-2])}],
         "dns_nameservers": [],
         "host_routes": [],
         "description": "",
@@ -133,6 +183,56 @@ def _visible_subnets(call: Call) -> dict[str, Subnet]:
     return {subnet.id: subnet for subnet in call.cloud.subnets.values() if subnet.network_id in networks}
 
 
+@router.post("/networks", status_code=201)
+async def create_network(call: NetworkCall, body: NetworkWishBody) -> Json:
+    """A network of the project."""
+    wish = body.network
+    rules = [f"rule:create_network:{name}" for name, asked in wish.for_administrators().items() if asked]
+    if rules:
+        text = f"({' and '.join(['rule:create_network', *rules])}) is disallowed by policy"
+        raise Refused(403, text, "PolicyNotAuthorized")
+    network = Network(
+        new_id(),
+        wish.name,
+        call.project.id,
+        up=wish.admin_state_up,
+        mtu=wish.mtu,
+        port_security=wish.port_security_enabled,
+    )
+    call.cloud.networks[network.id] = network
+    return {"network": _network_view(call, network)}
+
+
+@router.delete("/networks/{network_id}", status_code=204)
+async def delete_network(call: NetworkCall, network_id: str) -> None:
+    """Delete a network of the project with its subnets."""
+    network = visible_networks(call).get(network_id)
+    if network is None:
+        raise not_found("Network", network_id)
+    if network.project_id != call.project.id:
+        raise Refused(403, "rule:delete_network is disallowed by policy", "PolicyNotAuthorized")
+    if any(port.network is network for port in call.cloud.ports.values()):
+        text = f"Unable to complete operation on network {network_id}."
+        raise Refused(409, f"{text} There are one or more ports still in use on the network.", "NetworkInUse")
+    for subnet in subnets_of(call, network):
+        del call.cloud.subnets[subnet.id]
+    del call.cloud.networks[network_id]
+
+
+@router.post("/subnets", status_code=201)
+async def create_subnet(call: NetworkCall, body: SubnetWishBody) -> Json:
+    """A subnet of a network of the project."""
+    wish = body.subnet
+    network = visible_networks(call).get(wish.network_id)
+    if network is None:
+        raise not_found("Network", wish.network_id)
+    if network.project_id != call.project.id:
+        raise Refused(403, "rule:create_subnet is disallowed by policy", "PolicyNotAuthorized")
+    subnet = Subnet(new_id(), wish.name, network.id, call.project.id, wish.cidr, dhcp=wish.enable_dhcp)
+    call.cloud.subnets[subnet.id] = subnet
+    return {"subnet": _subnet_view(subnet)}
+
+
 @router.get("/subnets")
 async def list_subnets(call: NetworkCall) -> Json:
     """The subnets of the networks that the project sees."""
@@ -146,35 +246,6 @@ async def show_subnet(call: NetworkCall, subnet_id: str) -> Json:
     if subnet is None:
         raise not_found("Subnet", subnet_id)
     return {"subnet": _subnet_view(subnet)}
-
-
-def _default_group(call: Call) -> Json:
-    return {
-        "id": call.cloud.security_groups[call.project.id],
-        "name": "default",
-        "description": "Default security group",
-        "project_id": call.project.id,
-        "tenant_id": call.project.id,
-        "stateful": True,
-        "shared": False,
-        "security_group_rules": [],
-        "tags": [],
-    }
-
-
-@router.get("/security-groups")
-async def list_security_groups(call: NetworkCall) -> Json:
-    """The project's default group."""
-    return call.page("security_groups", filtered(call, [_default_group(call)]))
-
-
-@router.get("/security-groups/{group_id}")
-async def show_security_group(call: NetworkCall, group_id: str) -> Json:
-    """The project's default group, by its id."""
-    group = _default_group(call)
-    if group_id != group["id"]:
-        raise Refused(404, f"Security group {group_id} does not exist", "SecurityGroupNotFound")
-    return {"security_group": group}
 
 
 @router.get("/extensions")
@@ -201,7 +272,7 @@ def _used(call: Call) -> dict[str, tuple[int, int]]:
         "port": (call.project.quota.ports, len(ports)),
         "network": (100, len(own_networks)),
         "subnet": (100, len(own_subnets)),
-        "security_group": (10, 1),
+        "security_group": (10, sum(each.project_id == call.project.id for each in call.cloud.security_groups.values())),
     }
 
 

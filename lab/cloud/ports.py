@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 import secrets
 from typing import Any
@@ -11,14 +12,17 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.cloud.call import Call, NetworkCall
-from lab.cloud.network import filtered, subnets_of, visible_networks
+from lab.cloud.network import FIRST_FREE, filtered, subnets_of, visible_networks
 from lab.cloud.refusals import Json, Refused, not_found
+from lab.cloud.security_groups import check_groups, default_group
 from lab.cloud.state import Network, Port, Subnet
 
 router = APIRouter(prefix="/network/v2.0")
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_FIRST_FREE = 10
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
+MOST_LOOKED_AT = 1 << 16
+"""Of a subnet's addresses: a subnet of IPv6 has more than can be counted."""
+NO_MACS = ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff")
 
 
 class FixedIp(BaseModel):
@@ -41,7 +45,7 @@ class PortWish(BaseModel):
     mac_address: str | None = None
     fixed_ips: list[FixedIp] | None = None
     admin_state_up: bool = True
-    port_security_enabled: bool = True
+    port_security_enabled: bool | None = None
     security_groups: list[str] | None = None
     device_id: str = ""
     device_owner: str = ""
@@ -115,14 +119,15 @@ def make_port(call: Call, wish: PortWish) -> Port:
     network = visible_networks(call).get(wish.network_id)
     if network is None:
         raise not_found("Network", wish.network_id)
-    if network.project_id != call.project.id:
-        _check_policy(wish)
     limit = call.project.quota.ports
     if 0 <= limit <= len(call.cloud.of_project(call.cloud.ports, call.project)):
         raise Refused(409, "Quota exceeded for resources: ['port'].", "OverQuota")
+    if network.project_id != call.project.id:
+        _check_policy(wish)
     mac = _mac(call, network, wish.mac_address)
     fixed_ips = _fixed_ips(call, network, wish.fixed_ips)
-    groups = [call.cloud.security_groups[call.project.id]] if wish.port_security_enabled else []
+    secured = network.port_security if wish.port_security_enabled is None else wish.port_security_enabled
+    groups = _groups(call, wish, secured=secured and bool(fixed_ips))
     port = Port(
         call.project.id,
         network,
@@ -132,8 +137,8 @@ def make_port(call: Call, wish: PortWish) -> Port:
         description=wish.description,
         tags=sorted(set(wish.tags)),
         admin_state_up=wish.admin_state_up,
-        port_security=wish.port_security_enabled,
-        security_groups=groups if wish.security_groups is None else wish.security_groups,
+        port_security=secured,
+        security_groups=groups,
         device_id=wish.device_id,
         device_owner=wish.device_owner,
     )
@@ -142,54 +147,88 @@ def make_port(call: Call, wish: PortWish) -> Port:
 
 
 def _check_policy(wish: PortWish) -> None:
-    rules = []
-    if wish.mac_address:
-        rules.append("rule:create_port:mac_address")
-    if any(fixed.ip_address for fixed in wish.fixed_ips or ()):
-        rules.append("(rule:create_port:fixed_ips and (rule:create_port:fixed_ips:ip_address))")
-    if rules:
-        text = f"({' and '.join(['rule:create_port', *rules])}) is disallowed by policy"
+    """What a member may not choose in a network that another project owns.
+
+    The text names every rule that was asked, and not the one that said no.
+    """
+    allowed = ["rule:create_port"]
+    refused = []
+    if wish.port_security_enabled is not None:
+        refused.append("rule:create_port:port_security_enabled")
+    if wish.mac_address is not None:
+        refused.append("rule:create_port:mac_address")
+    parts = [f"rule:create_port:fixed_ips:{name}" for name in ("subnet_id", "ip_address") if _asks_for(wish, name)]
+    if any(part.endswith("ip_address") for part in parts):
+        refused.append(f"(rule:create_port:fixed_ips and ({' and '.join(parts)}))")
+    if refused:
+        text = f"({' and '.join([*allowed, *refused])}) is disallowed by policy"
         raise Refused(403, text, "PolicyNotAuthorized")
 
 
+def _asks_for(wish: PortWish, name: str) -> bool:
+    return any(getattr(fixed, name) for fixed in wish.fixed_ips or ())
+
+
+def _groups(call: Call, wish: PortWish, *, secured: bool) -> list[str]:
+    if wish.security_groups is None:
+        return [default_group(call).id] if secured else []
+    if wish.security_groups and not secured:
+        text = "Port security must be enabled and port must have an IP address in order to use security groups."
+        raise Refused(400, text, "PortSecurityAndIPRequiredForSecurityGroups")
+    check_groups(call, wish.security_groups)
+    return wish.security_groups
+
+
 def _mac(call: Call, network: Network, wanted: str | None) -> str:
-    taken = {port.mac for port in call.cloud.ports.values() if port.network is network}
+    taken = {port.mac.lower() for port in call.cloud.ports.values() if port.network is network}
     if wanted is None:
         while (mac := f"fa:16:3e:{secrets.token_bytes(3).hex(':')}") in taken:
             pass
         return mac
-    mac = wanted.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
+    if not _MAC.fullmatch(wanted.lower()) or wanted.lower() in NO_MACS:
         text = f"Invalid input for mac_address. Reason: '{wanted}' is not a valid MAC address."
         raise Refused(400, text, "HTTPBadRequest")
-    if mac in taken:
-        text = f"Unable to complete operation for network {network.id}. The mac address {mac} is in use."
+    if wanted.lower() in taken:
+        text = f"Unable to complete operation for network {network.id}. The mac address {wanted} is in use."
         raise Refused(409, text, "MacAddressInUse")
-    return mac
+    # In the case in which it was asked for; a multicast MAC is taken, too.
+    return wanted
 
 
 def _fixed_ips(call: Call, network: Network, wanted: list[FixedIp] | None) -> list[tuple[str, str]]:
     subnets = {subnet.id: subnet for subnet in subnets_of(call, network)}
+    if wanted and not subnets:
+        raise Refused(400, "Invalid input for operation: IP allocation requires subnets for network.", "InvalidInput")
     chosen: list[tuple[str, str]] = []
-    for wish in [FixedIp(subnet_id=next(iter(subnets)))] if wanted is None else wanted:
-        subnet = _subnet_for(wish, network, subnets)
+    for wish in _one_of_each_version(subnets) if wanted is None else wanted:
+        subnet = _subnet_for(call, wish, network, subnets)
         taken = _taken(call, subnet) | {address for _, address in chosen}
         if wish.ip_address is None:
-            pool = list(subnet.range)[_FIRST_FREE:-1]
-            free = next((str(address) for address in pool if str(address) not in taken), None)
-            if free is None:
-                text = f"No more IP addresses available on network {network.id}."
-                raise Refused(409, text, "IpAddressGenerationFailure")
-            chosen.append((subnet.id, free))
-        elif wish.ip_address in taken:
+            chosen.append((subnet.id, _free(subnet, network, taken)))
+        elif str(ipaddress.ip_address(wish.ip_address)) in taken:
             text = f"IP address {wish.ip_address} already allocated in subnet {subnet.id}"
             raise Refused(409, text, "IpAddressAlreadyAllocated")
         else:
-            chosen.append((subnet.id, wish.ip_address))
+            chosen.append((subnet.id, str(ipaddress.ip_address(wish.ip_address))))
     return chosen
 
 
-def _subnet_for(wish: FixedIp, network: Network, subnets: dict[str, Subnet]) -> Subnet:
+def _one_of_each_version(subnets: dict[str, Subnet]) -> list[FixedIp]:
+    first = {subnet.range.version: subnet.id for subnet in reversed(subnets.values())}
+    return [FixedIp(subnet_id=subnet_id) for _, subnet_id in sorted(first.items())]
+
+
+def _free(subnet: Subnet, network: Network, taken: set[str]) -> str:
+    last = min(subnet.range.num_addresses - 1, MOST_LOOKED_AT)
+    for address in map(str, itertools.islice(subnet.range, FIRST_FREE, last)):
+        if address not in taken:
+            return address
+    raise Refused(409, f"No more IP addresses available on network {network.id}.", "IpAddressGenerationFailure")
+
+
+def _subnet_for(call: Call, wish: FixedIp, network: Network, subnets: dict[str, Subnet]) -> Subnet:
+    if wish.subnet_id is not None and wish.subnet_id not in call.cloud.subnets:
+        raise not_found("Subnet", wish.subnet_id)
     if wish.subnet_id is not None and wish.subnet_id not in subnets:
         text = f"Invalid input for operation: Failed to create port on network {network.id}"
         raise Refused(400, f"{text}, because fixed_ips included invalid subnet {wish.subnet_id}.", "InvalidInput")
@@ -197,20 +236,25 @@ def _subnet_for(wish: FixedIp, network: Network, subnets: dict[str, Subnet]) -> 
     if wish.ip_address is None:
         return candidates[0]
     try:
-        address = ipaddress.IPv4Address(wish.ip_address)
+        address = ipaddress.ip_address(wish.ip_address)
     except ValueError:
         text = f"Invalid input for fixed_ips. Reason: '{wish.ip_address}' is not a valid IP address."
         raise Refused(400, text, "HTTPBadRequest") from None
     for subnet in candidates:
-        if address in list(subnet.range.hosts()):
+        if address in subnet.range and address not in _of_the_subnet_itself(subnet):
             return subnet
-    text = f"IP address {wish.ip_address} is not a valid IP for the specified subnet."
-    raise Refused(400, text, "InvalidIpForSubnet")
+    where = "the specified subnet" if wish.subnet_id else "any of the subnets on the specified network"
+    raise Refused(400, f"IP address {wish.ip_address} is not a valid IP for {where}.", "InvalidIpForSubnet")
+
+
+def _of_the_subnet_itself(subnet: Subnet) -> tuple[object, ...]:
+    whole = subnet.range
+    return (whole.network_address, whole.broadcast_address) if whole.version == 4 else ()  # noqa: PLR2004 - IPv4's
 
 
 def _taken(call: Call, subnet: Subnet) -> set[str]:
     fixed = [each for port in call.cloud.ports.values() for each in port.fixed_ips]
-    return {address for subnet_id, address in fixed if subnet_id == subnet.id} | {subnet.gateway}
+    return {address for subnet_id, address in fixed if subnet_id == subnet.id}
 
 
 @router.post("/ports", status_code=201)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from lab.cloud import (
     image,
     network,
     ports,
+    security_groups,
     server_creation,
     server_volumes,
     servers,
@@ -49,6 +51,7 @@ ROUTERS = (
     block_storage_catalog.router,
     network.router,
     ports.router,
+    security_groups.router,
     compute.router,
     server_creation.router,
     servers.router,
@@ -214,6 +217,15 @@ class CloudServer:
             if not hasattr(quota, name):
                 raise AttributeError(name)
             setattr(quota, name, limit)
+
+    def change_network(self, network_id: str, **attributes: Any) -> None:  # noqa: ANN401 - fields of Network
+        """Change what only an administrator may change, by the names in `lab.cloud.state.Network`."""
+        networks = self._cloud.networks
+        changed = replace(networks[network_id], **attributes)
+        networks[network_id] = changed
+        for port in self._cloud.ports.values():
+            if port.network.id == network_id:
+                port.network = changed
 
     def volume_file(self, volume_id: str) -> Path:
         """The file that is the volume."""

@@ -82,7 +82,12 @@ def _addresses(server: Server) -> Json:
     for port in server.ports:
         for _, address in port.fixed_ips:
             addresses.setdefault(port.network.name, []).append(
-                {"version": 4, "addr": address, "OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac}
+                {
+                    "version": 6 if ":" in address else 4,
+                    "addr": address,
+                    "OS-EXT-IPS:type": "fixed",
+                    "OS-EXT-IPS-MAC:mac_addr": port.mac,
+                }
             )
     return addresses
 

@@ -15,6 +15,8 @@ from lab.cloud.faults import Faults
 from lab.cloud.machine import Machine
 from lab.cloud.refusals import Json, Refused, not_found
 
+DEFAULT_GROUP = "default"
+
 T = TypeVar("T", "Volume", "Server", "Port", "Attachment")
 
 
@@ -100,18 +102,19 @@ class VolumeType:
 
 @dataclass(frozen=True)
 class Subnet:
-    """An IPv4 subnet; its first address is the gateway, ports without a wish get one from the tenth on."""
+    """A subnet; its first address is the gateway, ports without a wish get one from the tenth on."""
 
     id: str
     name: str
     network_id: str
     project_id: str
     cidr: str
+    dhcp: bool = True
 
     @property
-    def range(self) -> ipaddress.IPv4Network:
+    def range(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         """The subnet's addresses."""
-        return ipaddress.IPv4Network(self.cidr)
+        return ipaddress.ip_network(self.cidr)
 
     @property
     def gateway(self) -> str:
@@ -121,12 +124,26 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Network:
-    """A network; on one that another project owns a member may not choose addresses."""
+    """A network; on one that another project owns a member may not choose addresses. `mtu` in bytes."""
 
     id: str
     name: str
     project_id: str
     shared: bool = False
+    up: bool = True
+    external: bool = False
+    mtu: int = 1500
+    port_security: bool = True
+
+
+@dataclass(frozen=True)
+class SecurityGroup:
+    """A group of a project's ports; its rules are played by nobody."""
+
+    id: str
+    name: str
+    project_id: str
+    description: str = ""
 
 
 @dataclass
@@ -264,7 +281,7 @@ class Cloud:
         self.volume_types: dict[str, VolumeType] = {}
         self.networks: dict[str, Network] = {}
         self.subnets: dict[str, Subnet] = {}
-        self.security_groups: dict[str, str] = {}
+        self.security_groups: dict[str, SecurityGroup] = {}
         self.volumes: dict[str, Volume] = {}
         self.attachments: dict[str, Attachment] = {}
         self.messages: list[Message] = []

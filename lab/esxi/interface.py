@@ -44,13 +44,14 @@ class DiskSpec:
 
 @dataclass(frozen=True)
 class NicSpec:
-    """A network adapter."""
+    """A network adapter. `addresses` are shown by vCenter while the guest's tools run, and no more than that."""
 
     key: int
     label: str
     mac: str
     network: str
     kind: Literal["vmxnet3", "e1000", "e1000e", "sriov"] = "vmxnet3"
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

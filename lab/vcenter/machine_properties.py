@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from lab.esxi.interface import NicSpec
 from lab.vcenter.machines import SnapshotRecord, VirtualMachine
 from lab.vcenter.properties import Properties
 from lab.vcenter.switches import FaultSwitches
@@ -143,7 +144,7 @@ def _heartbeat(machine: VirtualMachine) -> str:
 
 
 def _guest(machine: VirtualMachine) -> Data:
-    """What the tools tell; the host does not tell the guest's addresses, so that these stay unset."""
+    """What the tools tell; the guest's addresses stay unset where the host was not told any."""
     running = machine.machine.tools_running
     return vim.vm.GuestInfo(
         toolsStatus=_tools_status(machine),
@@ -154,4 +155,20 @@ def _guest(machine: VirtualMachine) -> Data:
         guestState="running" if running else "notRunning",
         guestId=machine.machine.spec.guest_id if running else None,
         guestFamily="linuxGuest" if running else None,
+        net=[_guest_nic(nic) for nic in machine.machine.spec.nics if nic.addresses] if running else [],
+    )
+
+
+def _guest_nic(nic: NicSpec) -> Data:
+    addresses = [
+        vim.net.IpConfigInfo.IpAddress(ipAddress=address, prefixLength=24, state="preferred")
+        for address in nic.addresses
+    ]
+    return vim.vm.GuestInfo.NicInfo(
+        network=nic.network,
+        ipAddress=list(nic.addresses),
+        macAddress=nic.mac,
+        connected=True,
+        deviceConfigId=nic.key,
+        ipConfig=vim.net.IpConfigInfo(ipAddress=addresses),
     )

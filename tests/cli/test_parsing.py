@@ -10,7 +10,6 @@ from cli.parsing import (
     one_job,
     parse_cadence,
     parse_duration,
-    parse_network_map,
     parse_pattern,
     parse_percent,
     required,
@@ -53,29 +52,6 @@ def test_every_duration_is_the_sum_of_its_parts(days: int, hours: int, minutes: 
 def test_any_text_is_a_duration_or_refused_and_never_anything_else(text: str) -> None:
     with suppress(BadInput):
         assert parse_duration(text, "--x") > 0
-
-
-def test_a_network_map_names_source_network_and_subnet() -> None:
-    first, second = parse_network_map(["VM Network=internal-net", "Backup LAN = backup/10.20.0.0"])
-    assert (first.source, first.network, first.subnet) == ("VM Network", "internal-net", None)
-    assert (second.source, second.network, second.subnet) == ("Backup LAN", "backup", "10.20.0.0")
-
-
-def test_a_source_network_may_have_an_equals_sign_and_a_slash_in_its_name() -> None:
-    (mapping,) = parse_network_map(["dvs=7/VM Network=internal-net"])
-    assert (mapping.source, mapping.network) == ("dvs=7/VM Network", "internal-net")
-
-
-@pytest.mark.parametrize("text", ["", "VM Network", "=net", "VM Network=", "VM Network=/subnet", "VM Network=net/"])
-def test_what_is_no_mapping_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(BadInput) as refused:
-        parse_network_map([text])
-    assert "'VM Network=internal-net'" in refused.value.do
-
-
-def test_a_source_network_is_mapped_once() -> None:
-    with pytest.raises(BadInput, match="twice"):
-        parse_network_map(["VM Network=one", "VM Network=two"])
 
 
 def test_a_pattern_has_to_be_a_regular_expression() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from xms.models import Nic
-from xms.orders.preflight import DatastoreFacts, HostFacts, Subject, TargetFacts, TargetLook
+from xms.orders.preflight import DatastoreFacts, HostFacts, PortFacts, Subject, TargetFacts, TargetLook
 from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.orders.target import TargetChecked
 
@@ -21,7 +21,12 @@ DISK: Final = VmDisk(
     controller="pvscsi",
 )
 NIC: Final = VmNic(key=4000, label="Network adapter 1", mac="00:50:56:9a:11:02", network="LAN", kind="vmxnet3")
-LOOKS: Final = ("project", "flavor", "volume type", "availability zone", "network map", "networks", "quota")
+PORT: Final = PortFacts(
+    nic=Nic(key=4000, label="Network adapter 1", mac=NIC.mac, source_network="LAN", network="net"),
+    network="net",
+    mtu=1500,
+)
+LOOKS: Final = ("project", "flavor", "volume type", "availability zone", "network map", "networks", "ports", "quota")
 
 FINE: Final = Subject(
     source="prod-vcenter",
@@ -50,11 +55,12 @@ FINE: Final = Subject(
     missing_privileges=(),
     target=TargetFacts(
         looks=tuple(TargetLook(what=what) for what in LOOKS),
+        ports=(PORT,),
         checked=TargetChecked(
             project_id="p",
             flavor_id="f",
             cloud="lab",
-            nics=(Nic(key=4000, label="Network adapter 1", mac=NIC.mac, source_network="LAN", network="net"),),
+            nics=(PORT.nic,),
         ),
     ),
 )
@@ -78,3 +84,11 @@ def with_datastore(**changes: Any) -> Subject:  # noqa: ANN401 - any field of th
 
 def with_subject(**changes: Any) -> Subject:  # noqa: ANN401 - any field of the model
     return FINE.model_copy(update=changes)
+
+
+def with_port(**changes: Any) -> Subject:  # noqa: ANN401 - any field of the model, or of its NIC
+    nic = {name: changes.pop(name) for name in list(changes) if name in Nic.model_fields and name != "network"}
+    port = PORT.model_copy(update=changes | {"nic": PORT.nic.model_copy(update=nic)})
+    return FINE.model_copy(
+        update={"target": TargetFacts(looks=tuple(TargetLook(what=what) for what in LOOKS), ports=(port,))}
+    )

@@ -18,6 +18,7 @@ from tests.preflight.subjects import (
     with_datastore,
     with_disk,
     with_nics,
+    with_port,
     with_subject,
     with_vm,
 )
@@ -121,6 +122,19 @@ CASES: Final = (
     Case("network.duplicate-mac", WARN, with_subject(same_mac=(f"{NIC.mac}: /dc/vm/twin",)), "/dc/vm/twin"),
     Case("network.mapping", BLOCK, refused("network map"), "no network map is called 'x'"),
     Case("network.mapping", NOTE, NOT_ASKED, "not checked: --network-map not given"),
+    Case("network.port", BLOCK, refused("ports"), "no ports is called 'x'"),
+    Case("network.port", NOTE, skipped("ports"), "not looked at: why"),
+    Case("network.new-mac", WARN, with_port(mac_kept=False), f"a new MAC for Network adapter 1 (was {NIC.mac})"),
+    Case(
+        "network.new-address",
+        NOTE,
+        with_port(addresses=("10.1.0.5",)),
+        "Network adapter 1 has 10.1.0.5 and gets an address that the cloud chooses",
+    ),
+    Case("network.new-address", NOTE, with_port(addresses=("10.1.0.5",), fixed_ips=("10.2.0.5",)), "gets 10.2.0.5"),
+    Case("network.target-down", WARN, with_port(up=False), "'net' is down (Network adapter 1)"),
+    Case("network.target-down", WARN, with_port(dhcp=False), "'net' has no DHCP"),
+    Case("network.mtu", NOTE, with_port(mtu=1450), "'net' takes 1450 bytes (Network adapter 1)"),
     Case("guest.system", WARN, with_vm(guest_id="other5xLinux64Guest", guest_name="Other Linux"), "Other Linux"),
     Case("guest.system", WARN, with_vm(guest_id=""), "could not be looked at"),
     Case("guest.system", BLOCK, with_vm(guest_id="freebsd13_64Guest", guest_name="FreeBSD 13"), "FreeBSD 13"),
@@ -252,6 +266,20 @@ def test_a_project_that_cannot_be_entered_is_told_with_what_to_do_about_the_proj
 def test_snapshots_of_a_job_of_this_vm_are_not_those_of_others(path: str) -> None:
     own = f"xms-{job_id('prod-vcenter', path)}"
     assert BY_ID["storage.snapshots"].judge(with_vm(snapshots=(own,), change_tracking_enabled=False)) is None
+
+
+def test_two_nics_may_have_one_mac_where_each_gets_a_new_one() -> None:
+    target = with_port(mac_kept=False).target
+    assert target is not None
+    second = target.ports[0].model_copy(update={"nic": target.ports[0].nic.model_copy(update={"key": 4001})})
+    both = target.model_copy(update={"ports": (*target.ports, second)})
+    subject = with_nics(NIC, OTHER_NIC).model_copy(update={"target": both})
+    assert BY_ID["network.duplicate-mac"].judge(subject) is None
+
+
+def test_a_port_with_the_guests_own_address_needs_neither_dhcp_nor_a_word() -> None:
+    found = judge(with_port(addresses=("10.1.0.5",), fixed_ips=("10.1.0.5",), dhcp=False)).findings
+    assert not {"network.new-address", "network.target-down"} & {finding.rule for finding in found}
 
 
 def test_a_powered_off_vm_needs_no_tools() -> None:

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from tests.workflows.conftest import a_job, a_spec, a_worker
 from tests.workflows.world import World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+from xms.models import Abandon, CutoverOrder, NetworkMapping, Pause, Phase, Resume, Retry, SetCadence, SyncNow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -173,6 +173,31 @@ async def test_a_cutover_that_fails_is_rolled_back_and_the_job_is_ready(
         assert world.replica_equals_source()
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
         assert (await job.handle.result()).outcome == "completed"
+
+
+async def test_a_port_that_the_roll_back_had_to_leave_is_told_in_the_jobs_story(client: Client) -> None:
+    world = World()
+    world.ports_left = ("port p-1 was left: instance s-9 uses it",)
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.fail["power_off"] = [failure("SourceFault")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("port left")
+        events = (await job.handle.query(WarmMigrationWorkflow.events)).events
+        assert [event.text for event in events if event.kind == "port left"] == list(world.ports_left)
+
+
+async def test_a_cutover_maps_otherwise_what_it_names_and_the_rest_as_submitted(client: Client) -> None:
+    world = World()
+    submitted = (NetworkMapping(source="LAN", network="net"), NetworkMapping(source="DMZ", network="dmz"))
+    spec = a_spec().model_copy(update={"network_map": submitted})
+    async with a_job(client, world, spec) as job:
+        assert [nic.network for nic in (await job.reaches(Phase.READY)).nics] == ["net", "dmz"]
+        order = CutoverOrder(network_map=(NetworkMapping(source="LAN", network="other", mac="new"),))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        report = await job.handle.result()
+        assert {nic.source_network: nic.network for nic in report.status.nics} == {"LAN": "other", "DMZ": "dmz"}
+        assert report.status.spec.network_map == submitted
 
 
 async def test_a_source_is_not_powered_on_while_the_target_may_run(client: Client) -> None:

@@ -18,7 +18,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from xms.change_map import ByteRanges
-from xms.models import DiskProgress, Trouble
+from xms.models import DiskProgress, Nic, Trouble
 from xms.orders.conversion import Committed, ConversionOrder, Convert, Converted, DiskWritten
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import (
@@ -46,6 +46,7 @@ from xms.orders.target import (
     MakePorts,
     MakeVolume,
     PortsMade,
+    PortsRemoved,
     SeenRunning,
     SeeRunning,
     ServerMade,
@@ -89,6 +90,7 @@ class World:
         self.power = "poweredOn"
         self.servers: set[str] = set()
         self.ports: set[str] = set()
+        self.ports_left: tuple[str, ...] = ()
         self.annotation = ""
         self.attached: set[str] = set()
         self.overlay: dict[str, dict[int, int]] = {}
@@ -331,9 +333,12 @@ class World:
 
     @activity.defn
     async def check_target(self, order: CheckTarget) -> TargetChecked:
-        del order
         self._called("check_target")
-        return TargetChecked(project_id="p", flavor_id="f", cloud="lab")
+        nics = tuple(
+            Nic(key=4000 + place, label="NIC", mac="", source_network=mapping.source, network=mapping.network)
+            for place, mapping in enumerate(order.spec.network_map)
+        )
+        return TargetChecked(project_id="p", flavor_id="f", cloud="lab", nics=nics)
 
     @activity.defn
     async def make_volume(self, order: MakeVolume) -> VolumeMade:
@@ -369,11 +374,11 @@ class World:
         return PortsMade(nics=order.nics)
 
     @activity.defn
-    async def remove_ports(self, order: TargetOrder) -> Done:
+    async def remove_ports(self, order: TargetOrder) -> PortsRemoved:
         del order
         self._called("remove_ports")
         self.ports.clear()
-        return Done()
+        return PortsRemoved(left=self.ports_left)
 
     @activity.defn
     async def finalize_volumes(self, order: FinalizeVolumes) -> Done:

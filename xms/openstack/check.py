@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from xms.config import TargetConfig
 from xms.errors import BadInput, QuotaExceeded, TargetNotFound, XmsError
 from xms.models import Nic, job_id
-from xms.openstack import networks
+from xms.openstack import networks, port_check
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.ports import is_of as port_is_of
 from xms.openstack.volumes import gibibytes
-from xms.orders.preflight import TargetFacts, TargetLook, TargetWanted
+from xms.orders.preflight import PortFacts, TargetFacts, TargetLook, TargetWanted
 from xms.orders.source import VmDetails
 from xms.orders.target import CheckTarget, TargetChecked
 from xms.pulse import Pulse, no_pulse
@@ -36,11 +36,13 @@ class Candidate:
     Attributes:
         job_id: of its migration; what that has made already needs no quota any more.
         for_cutover: the volumes exist already.
+        known: its NICs as they were earlier.
     """
 
     vm: VmDetails
     job_id: str
     for_cutover: bool = False
+    known: tuple[Nic, ...] = ()
 
 
 class Reading:
@@ -75,7 +77,7 @@ def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: 
         QuotaExceeded: the project's quotas do not cover the VM.
     """
     job = job_id(order.spec.source, order.spec.vm)
-    candidate = Candidate(vm=order.vm, job_id=job, for_cutover=order.for_cutover)
+    candidate = Candidate(vm=order.vm, job_id=job, for_cutover=order.for_cutover, known=order.known)
     findings = look_at(Reading(cloud, pulse), TargetWanted.of(order.spec), candidate)
     findings.raise_if_any(order.vm.name)
     checked = findings.checked(cloud, config)
@@ -87,7 +89,9 @@ def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: 
 def facts_of(reading: Reading, config: TargetConfig, wanted: TargetWanted, candidate: Candidate) -> TargetFacts:
     """The same for a preflight, which judges what the looks came to. What is not wanted is not looked at."""
     findings = look_at(reading, wanted, candidate)
-    return TargetFacts(looks=findings.looks(), checked=findings.checked(reading.cloud, config))
+    return TargetFacts(
+        looks=findings.looks(), ports=tuple(findings.ports), checked=findings.checked(reading.cloud, config)
+    )
 
 
 def shared_out(wanted: TargetWanted, vms: Sequence[VmDetails]) -> Iterator[TargetWanted]:
@@ -118,8 +122,10 @@ def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Fin
     if wanted.availability_zone is not None:
         findings.of("availability zone", partial(_zone, reading, wanted.availability_zone))
     if wanted.network_map is not None:
-        findings.nics = findings.of("network map", partial(networks.mapped, vm.name, vm.nics, wanted.network_map))
-        _look_at_networks(reading, findings)
+        findings.nics = findings.of(
+            "network map", partial(networks.mapped, vm.name, vm.nics, wanted.network_map, candidate.known)
+        )
+        _look_at_networks(reading, findings, candidate.job_id)
     if findings.flavor is not None and wanted.project is not None:
         findings.of("quota", partial(_quotas, reading, candidate, findings.flavor))
     elif wanted.flavor is not None and wanted.project is not None:
@@ -127,14 +133,20 @@ def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Fin
     return findings
 
 
-def _look_at_networks(reading: Reading, findings: Findings) -> None:
+def _look_at_networks(reading: Reading, findings: Findings, job: str) -> None:
     if findings.nics is None:
-        findings.skip("networks", "not looked at: the NICs are not mapped")
+        for what in ("networks", "ports"):
+            findings.skip(what, "not looked at: the NICs are not mapped")
         return
-    # Without a NIC the look is made all the same, and finds nothing.
+    # Without a NIC the looks are made all the same, and find nothing.
     findings.of("networks", lambda: None)
+    findings.of("ports", lambda: None)
     for nic in findings.nics:
-        findings.of("networks", partial(_network, reading, nic))
+        place = findings.of("networks", partial(port_check.place_of, reading, nic))
+        if place is not None:
+            findings.ports.append(port_check.facts(reading, nic, place))
+            for look in port_check.looks(reading, nic, place, job):
+                findings.of("ports", look)
 
 
 class Findings:
@@ -144,11 +156,13 @@ class Findings:
 
     Attributes:
         flavor, nics: what was resolved; None where that was not wanted or not possible.
+        ports: where those of the NICs would be.
     """
 
     def __init__(self, wanted: TargetWanted, pulse: Pulse) -> None:
         self.flavor: Flavor | None = None
         self.nics: tuple[Nic, ...] | None = None
+        self.ports: list[PortFacts] = []
         self._wanted = wanted
         self._pulse = pulse
         self._looks: dict[str, list[XmsError]] = {}
@@ -202,7 +216,11 @@ def _as_one(found: list[XmsError], what: str) -> XmsError:
     first = found[0]
     if len(found) == 1:
         return first
-    return type(first)(what, because="\n".join(f"{finding.what}: {finding.because}" for finding in found))
+    return type(first)(
+        what,
+        because="\n".join(f"{finding.what}: {finding.because}" for finding in found),
+        do="\n".join(dict.fromkeys(finding.do for finding in found if finding.do)),
+    )
 
 
 def _flavor(reading: Reading, name: str, vm: VmDetails) -> Flavor:
@@ -246,14 +264,6 @@ def _zone(reading: Reading, name: str) -> None:
         raise TargetNotFound(
             f"no availability zone is called '{name}'", because=f"the zones are: {networks.listed(known)}"
         )
-
-
-def _network(reading: Reading, nic: Nic) -> None:
-    cloud = reading.cloud
-    network = reading.once(("network", nic.network), partial(networks.find_network, cloud, nic.network))
-    if nic.subnet is not None:
-        key = ("subnet", nic.network, nic.subnet)
-        reading.once(key, partial(networks.find_subnet, cloud, network, nic.subnet))
 
 
 def _quotas(reading: Reading, candidate: Candidate, flavor: Flavor) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field
 
-from xms.models import MigrationSpec, Model, NetworkMapping, Trouble
+from xms.models import MigrationSpec, Model, NetworkMapping, Nic, Trouble
 from xms.orders.packing import packed, unpacked
 from xms.orders.source import VmDetails
 from xms.orders.target import TargetChecked
@@ -95,15 +95,29 @@ class DatastoreFacts(Model):
 class TargetLook(Model):
     """One look at the target: fine where it has neither a trouble nor a reason for not having been made."""
 
-    what: str = Field(description="project, flavor, volume type, availability zone, network map, networks or quota")
+    what: str = Field(
+        description="project, flavor, volume type, availability zone, network map, networks, ports or quota"
+    )
     trouble: Trouble | None = None
     skipped: str = Field(default="", description="why it was not made, although it was wanted")
+
+
+class PortFacts(Model):
+    """Where a NIC's port would be, and how."""
+
+    nic: Nic
+    network: str = Field(description="name of the target network")
+    of_other_project: bool = False
+    up: bool = True
+    mtu: int | None = Field(default=None, description="bytes; None: not known")
+    dhcp: bool = Field(default=True, description="whether somebody tells the guest its address")
 
 
 class TargetFacts(Model):
     """What the looks at the target came to."""
 
     looks: tuple[TargetLook, ...] = ()
+    ports: tuple[PortFacts, ...] = Field(default=(), description="of the NICs whose networks are there")
     checked: TargetChecked | None = Field(default=None, description="where all was looked at and is fine")
 
 

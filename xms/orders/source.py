@@ -110,6 +110,9 @@ class VmNic(Model):
     mac: str
     network: str
     kind: str = Field(default="", description="vmxnet3, e1000, e1000e, vmxnet2, pcnet32, sriov; empty: not known")
+    addresses: tuple[str, ...] = Field(
+        default=(), description="IPv4 and IPv6 that the guest's tools report, without those that it made up itself"
+    )
 
 
 class VmDisk(Model):

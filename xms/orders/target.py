@@ -14,6 +14,9 @@ class CheckTarget(Model):
     spec: MigrationSpec
     vm: VmDetails
     for_cutover: bool = Field(default=False, description="the volumes exist already and need no quota any more")
+    known: tuple[Nic, ...] = Field(
+        default=(), description="the NICs as an earlier check had them: a guest that is off reports no addresses"
+    )
 
 
 class TargetChecked(Model):
@@ -76,7 +79,7 @@ class VolumesOrder(Model):
 
 
 class MakePorts(Model):
-    """One port a NIC, found again by its tag where a crash left it."""
+    """One port a NIC, found again by its description where a crash left it."""
 
     target: TargetOrder
     instance_name: str
@@ -87,6 +90,12 @@ class PortsMade(Model):
     """The NICs with their ports."""
 
     nics: tuple[Nic, ...]
+
+
+class PortsRemoved(Model):
+    """The job's ports are gone, but for those that somebody else uses."""
+
+    left: tuple[str, ...] = Field(default=(), description="one sentence for each port that was left, and why")
 
 
 class FinalizeVolumes(Model):

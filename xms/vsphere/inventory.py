@@ -9,6 +9,7 @@ from xms.errors import VmNotFound
 from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.vsphere.bindings import vim
 from xms.vsphere.faults import explained
+from xms.vsphere.guest_addresses import addresses_by_card
 from xms.vsphere.places import FoundVm, Inventory, identity, name_of
 from xms.vsphere.properties import Properties, read, read_all, read_inventory
 from xms.vsphere.session import VsphereSession
@@ -33,6 +34,7 @@ LEAVES: Final = (
     "runtime.powerState",
     "runtime.consolidationNeeded",
     "capability.changeTrackingSupported",
+    "guest.net",
     "guest.toolsRunningStatus",
     "guest.toolsVersionStatus2",
     "datastore",
@@ -179,6 +181,7 @@ def _details(
     boot = properties.get("config.bootOptions")
     controllers = {device.key: device for device in devices if isinstance(device, vim.vm.device.VirtualController)}
     cards = [device for device in devices if isinstance(device, vim.vm.device.VirtualEthernetCard)]
+    addresses = addresses_by_card(properties.get("guest.net", ()))
     return VmDetails(
         moref=moref,
         name=name_of(properties),
@@ -206,7 +209,7 @@ def _details(
         passthrough=tuple(label_of(device) for device in devices if isinstance(device, OF_THE_HOST)),
         host=host,
         disks=tuple(_disk(disk, controllers.get(disk.controllerKey)) for disk in virtual_disks(devices)),
-        nics=tuple(_nic(card, portgroups) for card in cards),
+        nics=tuple(_nic(card, portgroups, addresses.get(card.key, ())) for card in cards),
     )
 
 
@@ -249,13 +252,14 @@ def _shared(backing: Any, controller: Any) -> str:  # noqa: ANN401 - pyVmomi's
     return "" if bus == "noSharing" else f"bus with {bus}"
 
 
-def _nic(card: Any, portgroups: Mapping[str, str]) -> VmNic:  # noqa: ANN401 - pyVmomi's
+def _nic(card: Any, portgroups: Mapping[str, str], addresses: tuple[str, ...]) -> VmNic:  # noqa: ANN401 - pyVmomi's
     return VmNic(
         key=card.key,
         label=label_of(card),
         mac=(card.macAddress or "").lower(),
         network=_network_of(card, portgroups),
         kind=_kind_of(card, CARDS),
+        addresses=addresses,
     )
 
 
