@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.execution import activity_pulse
 from xms.config import Config
 from xms.errors import BootRefused, NeedsPerson
-from xms.openstack import check, ports, servers, volumes
+from xms.openstack import check, image_properties, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
 from xms.orders.source import Done
@@ -90,7 +90,7 @@ class TargetActivities:
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
         """Make the root volume bootable, and describe the converted guest on it."""
         with self._project(order.target.target_project) as cloud:
-            volumes.finalize(cloud, order)
+            image_properties.finalize(cloud, order)
         return Done()
 
     @activity.defn(no_thread_cancel_exception=True)

@@ -15,7 +15,7 @@ from tests.openstack.test_ports import making
 from xms.config import Config, TargetConfig
 from xms.errors import BootFailed, BootRefused, QuotaExceeded, Refused, TargetRejected, XmsError
 from xms.models import Disk
-from xms.openstack import ports, servers, volumes
+from xms.openstack import image_properties, ports, servers, volumes
 from xms.openstack.cloud import Cloud
 from xms.orders.target import BootServer, FinalizeVolumes, SeeRunning, ServerOrder, TargetOrder
 from xms.pulse import no_pulse
@@ -45,7 +45,7 @@ def booting(cloud: Cloud, cloud_server: CloudServer, target: TargetOrder) -> Ite
     )
     with cloud_server.volume_file(str(disks[1].volume_id)).open("r+b") as file:
         file.write(boot_sector())
-    volumes.finalize(cloud, FinalizeVolumes(target=target, disks=disks, root_disk_key=2001))
+    image_properties.finalize(cloud, FinalizeVolumes(target=target, disks=disks, root_disk_key=2001))
     nics = ports.make(cloud, making(target, "internal-net", "backup-net"), no_pulse)
     yield BootServer(
         target=target, spec=a_spec(flavor="m1.nano", vm="tiny"), disks=disks, root_disk_key=2001, nics=nics

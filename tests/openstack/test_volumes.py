@@ -8,7 +8,7 @@ from lab.cloud.server import CloudServer
 from tests.openstack.conftest import GIB, PROJECT, volume_order
 from xms.errors import QuotaExceeded, Refused, TargetRejected, VolumeBusy, VolumeFailed
 from xms.models import Disk
-from xms.openstack import volumes
+from xms.openstack import image_properties, volumes
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder
@@ -128,8 +128,8 @@ def finalizing(target: TargetOrder, volume_id: str, **told: str) -> FinalizeVolu
 def test_the_root_volume_is_bootable_and_describes_the_guest(cloud: Cloud, target: TargetOrder) -> None:
     made = volumes.make(cloud, volume_order(target), no_pulse)
     order = finalizing(target, made.volume_id, block_bus="scsi", firmware="uefi", os_type="linux")
-    volumes.finalize(cloud, order)
-    volumes.finalize(cloud, order)
+    image_properties.finalize(cloud, order)
+    image_properties.finalize(cloud, order)
     volume = cloud.volumes.get_volume(made.volume_id)
     assert volume.is_bootable
     described = dict(volume.volume_image_metadata)
@@ -146,5 +146,5 @@ def test_the_root_volume_is_bootable_and_describes_the_guest(cloud: Cloud, targe
 def test_a_property_that_nova_would_refuse_at_boot_is_refused_before(cloud: Cloud, target: TargetOrder) -> None:
     made = volumes.make(cloud, volume_order(target), no_pulse)
     with pytest.raises(TargetRejected, match="disk bus 'foo'"):
-        volumes.finalize(cloud, finalizing(target, made.volume_id, block_bus="foo"))
+        image_properties.finalize(cloud, finalizing(target, made.volume_id, block_bus="foo"))
     assert not cloud.volumes.get_volume(made.volume_id).is_bootable

@@ -21,11 +21,6 @@ GIB: Final = 1 << 30
 MAKING_SECONDS: Final = 600.0
 DELETING_SECONDS: Final = 300.0
 
-# Nova refuses other values, but only when the server is made, at the end of the downtime; Cinder takes anything.
-BLOCK_BUSES: Final = frozenset({"virtio", "scsi", "ide", "sata"})
-NET_MODELS: Final = frozenset({"virtio", "e1000", "e1000e", "rtl8139"})
-FIRMWARES: Final = frozenset({"bios", "uefi"})
-
 
 def gibibytes(capacity: int) -> int:
     """The size that Cinder is asked for: whole GiB, never less than the disk's bytes."""
@@ -129,51 +124,6 @@ def delete(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hold
         if not volume.status.startswith("error") and volume.status != "deleting":
             release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
         _delete(cloud, volume_id, pulse)
-
-
-def finalize(cloud: Cloud, order: FinalizeVolumes) -> None:
-    """Make the root volume bootable and describe the converted guest on it. Only the root volume's description counts.
-
-    Raises:
-        TargetRejected: Nova would refuse a value at boot.
-        Refused: a volume is not the job's.
-    """
-    root = next(disk for disk in order.disks if disk.key == order.root_disk_key)
-    if root.volume_id is None:
-        raise TargetRejected(f"disk {root.label} has no volume to boot from")
-    attachments.volume_of_job(cloud, root.volume_id, order.target.job_id)
-    description = image_metadata(order)
-    with translated(f"volume {root.volume_id} was not made bootable"):
-        cloud.volumes.set_volume_bootable_status(root.volume_id, bootable=True)
-        cloud.volumes.set_volume_image_metadata(root.volume_id, **description)
-
-
-def image_metadata(order: FinalizeVolumes) -> dict[str, str]:
-    """Nova's image properties of the guest as the conversion left it.
-
-    Raises:
-        TargetRejected: a value is none that Nova knows.
-    """
-    for value, allowed, what in (
-        (order.block_bus, BLOCK_BUSES, "disk bus"),
-        (order.net_bus, NET_MODELS, "network model"),
-        (order.firmware, FIRMWARES, "firmware"),
-    ):
-        if value not in allowed:
-            raise TargetRejected(
-                f"the {what} '{value}' cannot be booted", because=f"allowed are {', '.join(sorted(allowed))}"
-            )
-    found = {
-        "hw_disk_bus": order.block_bus,
-        "hw_vif_model": order.net_bus,
-        "hw_machine_type": order.machine,
-        "hw_firmware_type": order.firmware,
-    }
-    if order.block_bus == "scsi":
-        found["hw_scsi_model"] = "virtio-scsi"
-    if order.os_type:
-        found["os_type"] = order.os_type
-    return found
 
 
 def _of_disk(cloud: Cloud, job_id: str, disk_key: int) -> Volume | None:
