@@ -47,7 +47,7 @@ class TargetActivities:
     def make_volume(self, order: MakeVolume) -> VolumeMade:
         """Make one disk's volume."""
         with self._project(order.target.target_project) as cloud:
-            return volumes.make(cloud, order, activity_pulse())
+            return volumes.make(cloud, order, activity_pulse(), encrypted=self.config.target.attach != "cinder")
 
     @activity.defn(no_thread_cancel_exception=True)
     def extend_volume(self, order: ExtendVolume) -> VolumeMade:
@@ -91,6 +91,8 @@ class TargetActivities:
         """Make the root volume bootable, and describe the converted guest on it."""
         with self._project(order.target.target_project) as cloud:
             image_properties.finalize(cloud, order)
+            kept = {disk.volume_id for disk in order.disks if disk.volume_id}
+            volumes.remove_twins(cloud, order.target.job_id, kept, activity_pulse())
         return Done()
 
     @activity.defn(no_thread_cancel_exception=True)

@@ -75,7 +75,8 @@ class MigrationSpec(Model):
     volume_type: str = Field(description="volume type of every target volume")
     availability_zone: str | None = Field(default=None, description="zone of the instance; None lets Nova choose")
     volume_availability_zone: str | None = Field(
-        default=None, description="zone of the volumes; None is the instance's where Cinder has it, else Cinder's choice"
+        default=None,
+        description="zone of the volumes; None is the instance's where Cinder has it, else Cinder's choice",
     )
     key_pair: str | None = Field(
         default=None, description="name of a key pair of the workers' account, for the instance's metadata"
