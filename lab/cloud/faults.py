@@ -15,12 +15,14 @@ class Faults:
         volume_seconds: how long a volume stays creating, extending or deleting.
         server_seconds: how long a server stays in BUILD before QEMU is started.
         next_volume_error: the next new volume goes to `error`, with this as its user message.
+        next_extension_error: the next volume that is extended goes to `error_extending`, with this as its message.
         next_server_fault: the next new server goes to ERROR with this fault.
     """
 
     volume_seconds: float = 0.2
     server_seconds: float = 0.2
     next_volume_error: str = ""
+    next_extension_error: str = ""
     next_server_fault: str = ""
     _statuses: dict[str, int] = field(default_factory=dict)
     _remaining: Counter[str] = field(default_factory=Counter)
@@ -43,6 +45,11 @@ class Faults:
     def take_volume_error(self) -> str:
         """The error ordered for the next volume, once."""
         text, self.next_volume_error = self.next_volume_error, ""
+        return text
+
+    def take_extension_error(self) -> str:
+        """The error ordered for the next extension, once."""
+        text, self.next_extension_error = self.next_extension_error, ""
         return text
 
     def take_server_fault(self) -> str:
