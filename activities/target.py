@@ -6,7 +6,6 @@ from temporalio import activity
 
 from activities.execution import activity_pulse
 from xms.config import Config
-from xms.errors import BootRefused, NeedsPerson
 from xms.openstack import check, image_properties, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
@@ -97,21 +96,10 @@ class TargetActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def boot_server(self, order: BootServer) -> ServerMade:
-        """Boot the instance, and wait until it is ACTIVE.
-
-        A refusal is told apart where it is certain that no instance was ever made: only then are the volumes still
-        what the conversion left. An attempt before this one may have made one that ran, and is gone.
-        """
+        """Boot the instance, and wait until it is ACTIVE."""
         with self._project(order.target.target_project) as cloud:
-            pristine = activity.info().attempt == 1 and not servers.of_job(cloud, order.target.job_id)
-            try:
-                return ServerMade(server_id=servers.boot(cloud, order, activity_pulse()))
-            except NeedsPerson as error:
-                if not pristine or servers.of_job(cloud, order.target.job_id):
-                    raise
-                raise BootRefused(
-                    error.what, because=error.because, means="no instance was made", do=error.do
-                ) from error
+            directory = self.config.target.user_data_dir
+            return ServerMade(server_id=servers.boot(cloud, order, activity_pulse(), user_data_dir=directory))
 
     @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:

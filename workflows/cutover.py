@@ -52,8 +52,8 @@ with workflow.unsafe.imports_passed_through():
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
 
-NEVER_STARTED: Final = "BootRefused"
-"""The one failure of a boot that says that no guest ran on the volumes, so that they are what the conversion left."""
+NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
+"""The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
 class CutoverRun:
@@ -247,7 +247,7 @@ class CutoverRun:
         try:
             made = await workflow.execute_activity_method(TargetActivities.boot_server, order, **BOOT)
         except ActivityError as error:
-            if failure_type(error) == NEVER_STARTED:
+            if failure_type(error) in NEVER_STARTED:
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)

@@ -96,6 +96,9 @@ class TargetConfig(Section):
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
     )
+    user_data_dir: Path | None = Field(
+        default=None, description="directory of the files that --user-data may name; None: there are none"
+    )
     api_timeout_seconds: float = 60.0
     poll_seconds: float = 1.0
 

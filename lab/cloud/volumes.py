@@ -17,7 +17,7 @@ NO_ROOM = "schedule allocate volume:Could not find any available weighted backen
 def used(cloud: Cloud, project: Project, volume_type: VolumeType | None = None) -> tuple[int, int]:
     """How many volumes the project has, of a type or of any, and their GiB."""
     of_project = cloud.of_project(cloud.volumes, project)
-    sizes = [volume.size for volume in of_project if volume_type in {None, volume.volume_type}]
+    sizes = [volume.size for volume in of_project if volume_type in (None, volume.volume_type)]
     return len(sizes), sum(sizes)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from xms.errors import TargetNotFound, TargetRejected
 from xms.models import SecureBoot
 from xms.openstack import attachments
+from xms.openstack.boot_record import BootRecord
 from xms.openstack.cloud import Cloud
 from xms.openstack.faults import translated
 from xms.orders.target import FinalizeVolumes
@@ -57,6 +58,7 @@ def finalize(cloud: Cloud, order: FinalizeVolumes) -> None:
     root = next((disk for disk in order.disks if disk.key == order.root_disk_key), None)
     if root is None or root.volume_id is None:
         raise TargetRejected("there is no volume to boot from", because=f"disk {order.root_disk_key} has none")
+    BootRecord.of(cloud, root.volume_id, order.target.job_id).clear()
     for disk in order.disks:
         if disk.volume_id is not None:
             volume = attachments.volume_of_job(cloud, disk.volume_id, order.target.job_id)
