@@ -53,6 +53,6 @@ def encoded(directory: Path | None, name: str) -> str:
         raise BadInput(what, because=f"{path}: {error.strerror}", do="put it there, on every worker") from None
     if len(content) > ENCODED_LIMIT:
         raise BadInput(
-            what, because=f"{path} has more than {ENCODED_LIMIT * 3 // 4} bytes, Nova's limit", do="make it shorter"
+            what, because=f"{path} has more than {ENCODED_LIMIT // 4 * 3} bytes, Nova's limit", do="make it shorter"
         )
     return content
