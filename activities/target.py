@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.execution import activity_pulse
-from xms.config import Config
+from xms.config import Config, TargetConfig
 from xms.openstack import check, image_properties, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
@@ -39,25 +39,27 @@ class TargetActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def check_target(self, order: CheckTarget) -> TargetChecked:
         """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
-        with self._project(order.spec.target_project) as cloud:
-            return check.check_target(cloud, self.config.target, order, activity_pulse())
+        target = self.config.target_named(order.spec.target)
+        with connect(target, order.spec.target_project) as cloud:
+            return check.check_target(cloud, target, order, activity_pulse())
 
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
         """Make one disk's volume."""
-        with self._project(order.target.target_project) as cloud:
-            return volumes.make(cloud, order, activity_pulse(), encrypted=self.config.target.attach != "cinder")
+        attach = self._config(order.target).attach
+        with self._project(order.target) as cloud:
+            return volumes.make(cloud, order, activity_pulse(), encrypted=attach != "cinder")
 
     @activity.defn(no_thread_cancel_exception=True)
     def extend_volume(self, order: ExtendVolume) -> VolumeMade:
         """Let a volume grow with its disk."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             return volumes.extend(cloud, order, self._holder, activity_pulse())
 
     @activity.defn(no_thread_cancel_exception=True)
     def release_volumes(self, order: VolumesOrder) -> Done:
         """Free the volumes of what dead workers left on them."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             volumes.release(
                 cloud, order.volume_ids, job_id=order.target.job_id, holder=self._holder, pulse=activity_pulse()
             )
@@ -66,7 +68,7 @@ class TargetActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def delete_volumes(self, order: VolumesOrder) -> Done:
         """Delete the job's volumes, on the operator's explicit order."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             volumes.delete(
                 cloud, order.volume_ids, job_id=order.target.job_id, holder=self._holder, pulse=activity_pulse()
             )
@@ -75,20 +77,20 @@ class TargetActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def make_ports(self, order: MakePorts) -> PortsMade:
         """Make one port a NIC."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             return PortsMade(nics=ports.make(cloud, order, activity_pulse()))
 
     @activity.defn(no_thread_cancel_exception=True)
     def remove_ports(self, order: TargetOrder) -> Done:
         """Remove the ports that the job made."""
-        with self._project(order.target_project) as cloud:
+        with self._project(order) as cloud:
             ports.remove(cloud, order.job_id, activity_pulse())
         return Done()
 
     @activity.defn(no_thread_cancel_exception=True)
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
         """Make the root volume bootable, and describe the converted guest on it."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             image_properties.finalize(cloud, order)
             kept = {disk.volume_id for disk in order.disks if disk.volume_id}
             volumes.remove_twins(cloud, order.target.job_id, kept, activity_pulse())
@@ -97,22 +99,25 @@ class TargetActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def boot_server(self, order: BootServer) -> ServerMade:
         """Boot the instance, and wait until it is ACTIVE."""
-        with self._project(order.target.target_project) as cloud:
-            directory = self.config.target.user_data_dir
+        directory = self._config(order.target).user_data_dir
+        with self._project(order.target) as cloud:
             return ServerMade(server_id=servers.boot(cloud, order, activity_pulse(), user_data_dir=directory))
 
     @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:
         """Wait for evidence that the guest runs."""
-        with self._project(order.server.target.target_project) as cloud:
+        with self._project(order.server.target) as cloud:
             return servers.see_running(cloud, order, activity_pulse())
 
     @activity.defn(no_thread_cancel_exception=True)
     def remove_server(self, order: ServerOrder) -> Done:
         """Remove the job's instance, and wait until it is gone."""
-        with self._project(order.target.target_project) as cloud:
+        with self._project(order.target) as cloud:
             servers.remove(cloud, order, activity_pulse())
         return Done()
 
-    def _project(self, name: str) -> Cloud:
-        return connect(self.config.target, name)
+    def _config(self, order: TargetOrder) -> TargetConfig:
+        return self.config.target_named(order.target_name)
+
+    def _project(self, order: TargetOrder) -> Cloud:
+        return connect(self._config(order), order.target_project)
