@@ -124,8 +124,6 @@ def _view(call: Call, server: Server) -> Json:
         "progress": 0,
         "links": [],
     }
-    if server.fault is not None:
-        view["fault"] = server.fault
     return view
 
 
@@ -164,7 +162,10 @@ async def list_servers(call: ComputeCall) -> Json:
 @router.get("/servers/{server_id}")
 async def show_server(call: ComputeCall, server_id: str) -> Json:
     """One server."""
-    return {"server": _view(call, call.cloud.server(call.project, server_id))}
+    server = call.cloud.server(call.project, server_id)
+    view = _view(call, server)
+    # The lists of the real one were seen without it.
+    return {"server": view if server.fault is None else view | {"fault": server.fault}}
 
 
 @router.put("/servers/{server_id}")

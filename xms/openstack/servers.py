@@ -93,8 +93,7 @@ def _earlier(cloud: Cloud, order: BootServer, root_id: str, record: BootRecord, 
     kept = there[0] if there and there[0].status != "ERROR" else None
     for server in there:
         if server is not kept:
-            if not _never_placed(server):
-                record.ran()
+            _judge(cloud, server, record)
             _delete(cloud, server, pulse)
     if not there and record.may_have_run:
         # What came of the last question is not there any more, and nobody can say what it did.
@@ -102,6 +101,17 @@ def _earlier(cloud: Cloud, order: BootServer, root_id: str, record: BootRecord, 
     if there and kept is None:
         record.none_came()
     return kept
+
+
+def _judge(cloud: Cloud, server: Server, record: BootRecord) -> None:
+    """Write down that a guest may have run, unless the server itself says that it cannot."""
+    try:
+        # A list was seen to leave the fault out.
+        never_placed = _never_placed(_get(cloud, str(server.id)))
+    except TargetNotFound:
+        never_placed = False
+    if not never_placed:
+        record.ran()
 
 
 def _create(
