@@ -8,8 +8,9 @@ from activities.execution import activity_pulse
 from xms.config import Config
 from xms.errors import TargetRefusedLogin
 from xms.models import job_id
-from xms.openstack.check import Candidate, Reading, facts_of, shared_out
+from xms.openstack.check import facts_of, shared_out
 from xms.openstack.cloud import connect as connect_target
+from xms.openstack.reading import Candidate, Reading
 from xms.orders.preflight import (
     LookAtTarget,
     PreflightOrder,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.execution import activity_pulse
-from xms.config import Config
-from xms.errors import BootRefused, NeedsPerson
-from xms.openstack import check, ports, servers, target_check, volumes
+from xms.config import Config, TargetConfig
+from xms.openstack import check, image_properties, ports, servers, target_check, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
 from xms.orders.source import Done
@@ -64,8 +63,9 @@ class TargetActivities:
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
         """Make one disk's volume."""
+        attach = self._config(order.target).attach
         with self._project(order.target) as cloud:
-            return volumes.make(cloud, order, activity_pulse())
+            return volumes.make(cloud, order, activity_pulse(), encrypted=attach != "cinder")
 
     @activity.defn(no_thread_cancel_exception=True)
     def extend_volume(self, order: ExtendVolume) -> VolumeMade:
@@ -107,26 +107,17 @@ class TargetActivities:
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
         """Make the root volume bootable, and describe the converted guest on it."""
         with self._project(order.target) as cloud:
-            volumes.finalize(cloud, order)
+            image_properties.finalize(cloud, order)
+            kept = {disk.volume_id for disk in order.disks if disk.volume_id}
+            volumes.remove_twins(cloud, order.target.job_id, kept, activity_pulse())
         return Done()
 
     @activity.defn(no_thread_cancel_exception=True)
     def boot_server(self, order: BootServer) -> ServerMade:
-        """Boot the instance, and wait until it is ACTIVE.
-
-        A refusal is told apart where it is certain that no instance was ever made: only then are the volumes still
-        what the conversion left. An attempt before this one may have made one that ran, and is gone.
-        """
+        """Boot the instance, and wait until it is ACTIVE."""
+        directory = self._config(order.target).user_data_dir
         with self._project(order.target) as cloud:
-            pristine = activity.info().attempt == 1 and not servers.of_job(cloud, order.target.job_id)
-            try:
-                return ServerMade(server_id=servers.boot(cloud, order, activity_pulse()))
-            except NeedsPerson as error:
-                if not pristine or servers.of_job(cloud, order.target.job_id):
-                    raise
-                raise BootRefused(
-                    error.what, because=error.because, means="no instance was made", do=error.do
-                ) from error
+            return ServerMade(server_id=servers.boot(cloud, order, activity_pulse(), user_data_dir=directory))
 
     @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:
@@ -141,5 +132,8 @@ class TargetActivities:
             servers.remove(cloud, order, activity_pulse())
         return Done()
 
+    def _config(self, order: TargetOrder) -> TargetConfig:
+        return self.config.target_named(order.target_name)
+
     def _project(self, order: TargetOrder) -> Cloud:
-        return connect(self.config.target_named(order.target_name), order.target_project, activity_pulse())
+        return connect(self._config(order), order.target_project, activity_pulse())

@@ -47,6 +47,31 @@ def submit(  # noqa: PLR0913 - the command's options
     availability_zone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="Zone of the instance; the cloud chooses unless given.")
     ] = None,
+    volume_availability_zone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Zone of the volumes; the instance's unless given, where the volumes have such a zone."
+        ),
+    ] = None,
+    key_pair: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Key pair for the instance, one of the workers' account.")
+    ] = None,
+    user_data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="User data for the instance: a file in the workers' target.user_data_dir."),
+    ] = None,
+    config_drive: Annotated[
+        bool, typer.Option("--config-drive", help="Give the instance its metadata on a disk, too.")
+    ] = False,
+    guest_agent: Annotated[
+        bool, typer.Option("--guest-agent", help="The guest has the QEMU guest agent, or gets it: give it its device.")
+    ] = False,
+    secure_boot: Annotated[
+        Literal["required", "optional", "disabled"] | None,
+        typer.Option(
+            help="Of a UEFI guest; optional where the source has Secure Boot on, else disabled, unless given."
+        ),
+    ] = None,
     max_snapshot_age: Annotated[
         str, typer.Option(metavar="TIME", help="A sync's snapshot is given up after this time; the next goes on.")
     ] = "60m",
@@ -74,7 +99,7 @@ def submit(  # noqa: PLR0913 - the command's options
     from cli.rates import parse_rate
     from cli.session import ask, who
     from xms.errors import BadInput
-    from xms.models import MigrationSpec
+    from xms.models import MigrationSpec, SecureBoot
 
     if kind != "warm":
         raise BadInput(f"--kind '{kind}' is unknown", because="allowed: warm")
@@ -89,6 +114,12 @@ def submit(  # noqa: PLR0913 - the command's options
         flavor=parsing.required(flavor, "--flavor"),
         volume_type=parsing.required(volume_type, "--volume-type"),
         availability_zone=availability_zone,
+        volume_availability_zone=volume_availability_zone,
+        key_pair=key_pair,
+        user_data=user_data,
+        config_drive=config_drive,
+        guest_agent=guest_agent,
+        secure_boot=SecureBoot(secure_boot) if secure_boot else None,
         network_map=parse_network_map(network_map or []),
         cadence_seconds=parsing.parse_cadence(sync_cadence),
         max_snapshot_age_seconds=parsing.parse_duration(max_snapshot_age, "--max-snapshot-age"),

@@ -41,6 +41,15 @@ def preflight(  # noqa: PLR0913 - the command's options
     availability_zone: Annotated[
         str | None, typer.Option(metavar="ZONE", help="Look whether this zone is there.")
     ] = None,
+    volume_availability_zone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Look whether this zone of volumes is there.")
+    ] = None,
+    key_pair: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Look whether the workers' account has this key pair.")
+    ] = None,
+    user_data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Look whether the workers have this user data.")
+    ] = None,
     output: OutputOption = "table",
 ) -> None:
     """Look whether VMs could be migrated, and tell what stands in the way. Nothing is changed.
@@ -64,6 +73,9 @@ def preflight(  # noqa: PLR0913 - the command's options
         flavor=flavor,
         volume_type=volume_type,
         availability_zone=availability_zone,
+        volume_availability_zone=volume_availability_zone,
+        key_pair=key_pair,
+        user_data=user_data,
         network_map=parse_network_map(network_map) if network_map else None,
     )
     report = ask(

@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     from xms.change_map import ByteRanges
     from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
     from xms.job import JobState
-    from xms.models import Baseline, CutoverOrder, MigrationSpec
+    from xms.models import Baseline, CutoverOrder, MigrationSpec, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
     from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
@@ -53,8 +53,8 @@ with workflow.unsafe.imports_passed_through():
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
 
-NEVER_STARTED: Final = "BootRefused"
-"""The one failure of a boot that says that no guest ran on the volumes, so that they are what the conversion left."""
+NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
+"""The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
 class CutoverRun:
@@ -232,8 +232,18 @@ class CutoverRun:
             block_bus=converted.block_bus,
             net_bus=converted.net_bus,
             os_type=converted.os_type,
+            os_distro=converted.os_distro,
+            os_version=converted.os_version,
+            secure_boot=self._secure_boot(),
+            guest_agent=self.spec.guest_agent,
         )
         await call(TargetActivities.finalize_volumes, order, **CONTROL)
+
+    def _secure_boot(self) -> SecureBoot:
+        """As ordered, else as the source has it, where a host can: the conversion may have changed what is signed."""
+        if self.spec.secure_boot is not None:
+            return self.spec.secure_boot
+        return SecureBoot.OPTIONAL if self.state.secure_boot else SecureBoot.DISABLED
 
     async def boot(self) -> None:
         """Boot the instance. From here on its writes are unknown."""
@@ -251,7 +261,7 @@ class CutoverRun:
         try:
             made = await call(TargetActivities.boot_server, order, **BOOT)
         except ActivityError as error:
-            if failure_type(error) == NEVER_STARTED:
+            if failure_type(error) in NEVER_STARTED:
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)

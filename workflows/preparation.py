@@ -62,7 +62,11 @@ async def make_volume(spec: MigrationSpec, state: JobState, source: VmDisk | Sna
         capacity=source.capacity,
         name=f"{spec.instance_name} {source.label}",
         volume_type=spec.volume_type,
-        availability_zone=None,
+        availability_zone=spec.availability_zone,
+        volume_availability_zone=spec.volume_availability_zone,
+        label=source.label,
+        source=spec.source,
+        vm=state.vm_name or spec.vm,
     )
     made = await call(TargetActivities.make_volume, order, summary=f"{source.label}: volume", **CONTROL)
     state.replace_disk(

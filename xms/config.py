@@ -108,6 +108,9 @@ class TargetConfig(Section):
     retry_seconds: float = Field(
         default=30.0, ge=0, description="how long one call is asked again where the cloud does not answer or is busy"
     )
+    user_data_dir: Path | None = Field(
+        default=None, description="directory of the files that --user-data may name; None: there are none"
+    )
     poll_seconds: float = 1.0
 
 

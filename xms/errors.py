@@ -268,6 +268,10 @@ class BootRefused(NeedsPerson):
     """The cloud did not make the instance at all: no guest ever ran, so the volumes are as the conversion left them."""
 
 
+class NeverStarted(XmsError):
+    """No instance came of it for now (no host for it, a port still in use), and no guest ran on the volumes."""
+
+
 class BootFailed(XmsError):
     """The target instance did not become ACTIVE, or gave no evidence of a running guest in time."""
 

@@ -60,6 +60,7 @@ class JobState(BaseModel):
     moref: str = ""
     vm_name: str = ""
     firmware: str = "bios"
+    secure_boot: bool = False
     cpus: int = 1
     memory: int = 1 << 30
     disks: tuple[Disk, ...] = ()
@@ -209,6 +210,7 @@ class JobState(BaseModel):
         """Remember what the source says of the VM."""
         self.moref, self.vm_name = vm.moref, vm.name
         self.firmware, self.cpus, self.memory = vm.firmware, vm.cpus, vm.memory
+        self.secure_boot = vm.secure_boot
 
     def vm_order(self, spec: MigrationSpec) -> VmOrder:
         """How activities are told which VM is meant."""

@@ -33,6 +33,14 @@ class Phase(StrEnum):
     ABANDONED = "Abandoned"
 
 
+class SecureBoot(StrEnum):
+    """What the instance's UEFI firmware does about signatures, in Nova's words (os_secure_boot)."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    DISABLED = "disabled"
+
+
 class Trouble(Model):
     """An error as people read it: what happened, why, what it means for the data, what to do next."""
 
@@ -79,6 +87,21 @@ class MigrationSpec(Model):
     flavor: str = Field(description="name of the target flavor; at least the source's vCPUs and memory")
     volume_type: str = Field(description="volume type of every target volume")
     availability_zone: str | None = Field(default=None, description="zone of the instance; None lets Nova choose")
+    volume_availability_zone: str | None = Field(
+        default=None,
+        description="zone of the volumes; None is the instance's where Cinder has it, else Cinder's choice",
+    )
+    key_pair: str | None = Field(
+        default=None, description="name of a key pair of the workers' account, for the instance's metadata"
+    )
+    user_data: str | None = Field(
+        default=None, description="name of a file in the workers' target.user_data_dir, given to the instance as it is"
+    )
+    config_drive: bool = Field(default=False, description="give the instance its metadata on a disk, too")
+    guest_agent: bool = Field(default=False, description="the guest has, or gets, the QEMU guest agent")
+    secure_boot: SecureBoot | None = Field(
+        default=None, description="of a UEFI guest; None: optional where the source has it on, else disabled"
+    )
     network_map: tuple[NetworkMapping, ...] = ()
     cadence_seconds: int | None = Field(default=None, description="seconds between syncs; None is manual")
     max_snapshot_age_seconds: int = Field(default=3600, description="a sync's snapshot is given up after this time")

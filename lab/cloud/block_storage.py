@@ -130,8 +130,8 @@ def _view(call: Call, volume: Volume) -> Json:
         "updated_at": time_text(volume.updated),
         "user_id": volume.user_id,
         "os-vol-tenant-attr:tenant_id": volume.project_id,
-        "encrypted": False,
-        "multiattach": False,
+        "encrypted": volume.volume_type.encrypted,
+        "multiattach": volume.volume_type.multiattach,
         "snapshot_id": None,
         "source_volid": None,
         "replication_status": None,
@@ -162,8 +162,8 @@ async def create_volume(call: VolumeCall, body: VolumeWishBody) -> Json:
     if wish.source_volume_id:
         raise Refused(400, "This cloud makes no volumes from other volumes.")
     volume_type = type_named(call.cloud, wish.volume_type or DEFAULT_TYPE)
-    zone = wish.availability_zone or call.cloud.zones[0]
-    if zone not in call.cloud.zones:
+    zone = wish.availability_zone or call.cloud.volume_zones[0]
+    if zone not in call.cloud.volume_zones:
         raise Refused(400, f"Availability zone '{zone}' is invalid.")
     volume = volumes.create(call.cloud, call.project, call.user, wish.size, volume_type, zone)
     volume.name, volume.description = wish.name, wish.description

@@ -20,7 +20,7 @@ def _type_view(volume_type: VolumeType) -> Json:
         "description": None,
         "is_public": True,
         "os-volume-type-access:is_public": True,
-        "extra_specs": {},
+        "extra_specs": dict(volume_type.extra_specs),
     }
 
 
@@ -38,10 +38,21 @@ async def show_type(call: VolumeCall, type_id: str) -> Json:
     return {"volume_type": _type_view(call.cloud.volume_types[type_id])}
 
 
+@router.get("/types/{type_id}/encryption")
+async def show_encryption(call: VolumeCall, type_id: str) -> Json:
+    """Not for a plain member."""
+    del call, type_id
+    raise Refused(403, "Policy doesn't allow volume_extension:volume_type_encryption:get to be performed.")
+
+
 @router.get("/os-availability-zone")
 async def list_zones(call: VolumeCall) -> Json:
     """The zones for volumes."""
-    return {"availabilityZoneInfo": [{"zoneName": zone, "zoneState": {"available": True}} for zone in call.cloud.zones]}
+    return {
+        "availabilityZoneInfo": [
+            {"zoneName": zone, "zoneState": {"available": True}} for zone in call.cloud.volume_zones
+        ]
+    }
 
 
 @router.get("/limits")
@@ -89,7 +100,9 @@ def _quota(call: Call) -> Json:
             for each in call.cloud.of_project(call.cloud.volumes, call.project)
             if each.volume_type is volume_type
         ]
-        limits |= {f"volumes_{volume_type.name}": (-1, len(sizes)), f"gigabytes_{volume_type.name}": (-1, sum(sizes))}
+        name = volume_type.name
+        limits[f"volumes_{name}"] = (quota.volumes_of_type.get(name, -1), len(sizes))
+        limits[f"gigabytes_{name}"] = (quota.gigabytes_of_type.get(name, -1), sum(sizes))
     if call.query.get("usage", "").lower() == "true":
         return {name: {"limit": limit, "in_use": used, "reserved": 0} for name, (limit, used) in limits.items()}
     return {name: limit for name, (limit, _) in limits.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Depends, Request
 from starlette.datastructures import QueryParams
@@ -47,10 +48,12 @@ class Call:
             if marker not in ids:
                 raise Refused(400, f"marker [{marker}] not found")
             remaining = remaining[ids.index(marker) + 1 :]
-        limit = int(self.query.get("limit") or len(remaining))
+        limit = min(int(self.query.get("limit") or len(remaining)), self.cloud.page_limit)
         answer: Json = {collection: remaining[:limit]}
         if 0 < limit < len(remaining):
-            next_page = f"{self.url}?limit={limit}&marker={remaining[limit - 1]['id']}"
+            others = {key: value for key, value in self.query.items() if key not in {"limit", "marker"}}
+            following = others | {"limit": str(limit), "marker": remaining[limit - 1]["id"]}
+            next_page = f"{self.url}?{urlencode(following)}"
             answer[f"{collection}_links"] = [{"rel": "next", "href": next_page}]
         return answer
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from lab.cloud.call import Call, ComputeCall
 from lab.cloud.refusals import Json, Refused
-from lab.cloud.state import Cloud, Flavor, Project
+from lab.cloud.state import Cloud, Flavor, KeyPair, Project
 
 router = APIRouter(prefix="/compute/v2.1")
 
@@ -147,3 +147,23 @@ async def show_quota_details(call: ComputeCall, target_id: str) -> Json:
     limits, consumed = _limits(call, target_id), used(call.cloud, call.project)
     details = {name: {"limit": limit, "in_use": consumed.get(name, 0), "reserved": 0} for name, limit in limits.items()}
     return {"quota_set": {"id": target_id} | details}
+
+
+def _key_pair_view(pair: KeyPair) -> Json:
+    return {"name": pair.name, "public_key": pair.public_key, "fingerprint": "", "user_id": pair.user_id, "type": "ssh"}
+
+
+@router.get("/os-keypairs")
+async def list_key_pairs(call: ComputeCall) -> Json:
+    """The user's own, whatever the project."""
+    own = [pair for pair in call.cloud.key_pairs if pair.user_id == call.user.id]
+    return {"keypairs": [{"keypair": _key_pair_view(pair)} for pair in own]}
+
+
+@router.get("/os-keypairs/{name}")
+async def show_key_pair(call: ComputeCall, name: str) -> Json:
+    """One of the user's own."""
+    for pair in call.cloud.key_pairs:
+        if (pair.user_id, pair.name) == (call.user.id, name):
+            return {"keypair": _key_pair_view(pair)}
+    raise Refused(404, f"Keypair {name} not found for user {call.user.id}")

@@ -17,6 +17,7 @@ class Faults:
         volume_seconds: how long a volume stays creating, extending or deleting.
         server_seconds: how long a server stays in BUILD before QEMU is started.
         next_volume_error: the next new volume goes to `error`, with this as its user message.
+        next_extension_error: the next volume that is extended goes to `error_extending`, with this as its message.
         next_server_fault: the next new server goes to ERROR with this fault.
         calls: method and path of every call that came in, those that were refused, too.
         attach_seconds: how long Nova takes to attach a volume to a server that is this machine, or to detach it.
@@ -27,6 +28,7 @@ class Faults:
     volume_seconds: float = 0.2
     server_seconds: float = 0.2
     next_volume_error: str = ""
+    next_extension_error: str = ""
     next_server_fault: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
     _troubles: list[tuple[CallTrouble, int]] = field(default_factory=list)
@@ -100,6 +102,11 @@ class Faults:
     def take_volume_error(self) -> str:
         """The error ordered for the next volume, once."""
         text, self.next_volume_error = self.next_volume_error, ""
+        return text
+
+    def take_extension_error(self) -> str:
+        """The error ordered for the next extension, once."""
+        text, self.next_extension_error = self.next_extension_error, ""
         return text
 
     def take_server_fault(self) -> str:

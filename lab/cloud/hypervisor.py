@@ -79,6 +79,7 @@ async def _build(cloud: Cloud, server: Server) -> None:
     text = cloud.faults.take_server_fault()
     if not text and running + server.flavor.ram > cloud.host_memory_mib:
         text = NO_HOST
+    server.placed = not text.startswith(NO_HOST.strip())
     if text:
         _fail(server, text)
         return

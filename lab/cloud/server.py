@@ -206,7 +206,7 @@ class CloudServer:
             self._thread.join()
             self._server = self._thread = None
 
-    def set_quota(self, project: str, **limits: int) -> None:
+    def set_quota(self, project: str, **limits: int | dict[str, int]) -> None:
         """Set limits of a project by the names in `lab.cloud.state.Quota`; -1 is unlimited.
 
         Raises:

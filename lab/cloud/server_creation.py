@@ -19,6 +19,7 @@ from lab.cloud.state import BlockDevice, Flavor, Port, Server, Volume
 router = APIRouter(prefix="/compute/v2.1")
 
 Text = Annotated[str, StringConstraints(max_length=255)]
+UserData = Annotated[str, StringConstraints(max_length=65535)]
 INVALID_MAPPING = "Block Device Mapping is Invalid"
 
 # What Nova's image properties allow (nova.objects.fields); of these the stand-in's QEMU knows fewer.
@@ -31,6 +32,8 @@ ALLOWED_METADATA = {
     ),
     "hw_vif_model": frozenset(CARD_MODELS) | {"lan9118", "netfront", "spapr-vlan"},
     "hw_rng_model": frozenset({"virtio"}),
+    "os_secure_boot": frozenset({"required", "disabled", "optional"}),
+    "os_type": frozenset({"linux", "windows"}),
 }
 
 
@@ -85,8 +88,8 @@ class ServerWish(BaseModel):
     tags: list[str] = Field(default_factory=list)
     description: str | None = None
     config_drive: bool | str | None = None
-    key_name: str | None = None
-    user_data: str | None = None
+    key_name: Text | None = None
+    user_data: UserData | None = None
     security_groups: list[GroupWish] = Field(default_factory=list)
     hostname: str | None = None
     min_count: int = 1
@@ -183,6 +186,12 @@ def _check_bus(wish: BlockDeviceWish, root: Volume) -> None:
         raise Refused(400, f"{INVALID_MAPPING}: this cloud's QEMU has no disk bus {bus}.")
 
 
+def _check_key_pair(call: Call, wish: ServerWish) -> None:
+    own = {pair.name for pair in call.cloud.key_pairs if pair.user_id == call.user.id}
+    if wish.key_name is not None and wish.key_name not in own:
+        raise Refused(400, "Invalid key_name provided.")
+
+
 def _reserve(call: Call, server: Server, disks: list[tuple[BlockDeviceWish, Volume]]) -> None:
     try:
         for wish, volume in disks:
@@ -211,6 +220,7 @@ async def create_server(call: ComputeCall, body: ServerWishBody) -> Json:
     _check_root(root)
     for device, _ in disks:
         _check_bus(device, root)
+    _check_key_pair(call, wish)
     check_quota(call.cloud, call.project, flavor)
     server = Server(
         call.project.id,
@@ -223,6 +233,9 @@ async def create_server(call: ComputeCall, body: ServerWishBody) -> Json:
         metadata=dict(wish.metadata),
         tags=list(wish.tags),
         description=wish.description,
+        key_name=wish.key_name,
+        user_data=wish.user_data,
+        config_drive=bool(wish.config_drive),
     )
     _reserve(call, server, disks)
     server.ports = [_port(call, network) for network in networks]

@@ -119,18 +119,16 @@ def _view(call: Call, server: Server) -> Json:
         "addresses": _addresses(server),
         "accessIPv4": "",
         "accessIPv6": "",
-        "hostId": sha224(server.project_id.encode()).hexdigest() if server.launched else "",
+        "hostId": sha224(server.project_id.encode()).hexdigest() if server.placed else "",
         "created": f"{server.created:%Y-%m-%dT%H:%M:%SZ}",
         "updated": f"{server.updated:%Y-%m-%dT%H:%M:%SZ}",
         "security_groups": [{"name": "default"}],
-        "key_name": None,
-        "config_drive": "",
+        "key_name": server.key_name,
+        "config_drive": "True" if server.config_drive else "",
         "locked": False,
         "progress": 0,
         "links": [],
     }
-    if server.fault is not None:
-        view["fault"] = server.fault
     return view
 
 
@@ -169,7 +167,10 @@ async def list_servers(call: ComputeCall) -> Json:
 @router.get("/servers/{server_id}")
 async def show_server(call: ComputeCall, server_id: str) -> Json:
     """One server."""
-    return {"server": _view(call, call.cloud.server(call.project, server_id))}
+    server = call.cloud.server(call.project, server_id)
+    view = _view(call, server)
+    # The lists of the real one were seen without it.
+    return {"server": view if server.fault is None else view | {"fault": server.fault}}
 
 
 @router.put("/servers/{server_id}")

@@ -40,6 +40,8 @@ class Quota:
     volumes: int = 200
     gigabytes: int = 20_000
     ports: int = 500
+    volumes_of_type: dict[str, int] = field(default_factory=dict)
+    gigabytes_of_type: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,18 @@ class Flavor:
 
 @dataclass(frozen=True)
 class VolumeType:
-    """A volume type and the GiB that its back end can hold."""
+    """A volume type and the GiB that its back end can hold; `extra_specs` are those that a member sees."""
 
     id: str
     name: str
     capacity: int
+    encrypted: bool = False
+    extra_specs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def multiattach(self) -> bool:
+        """Whether its volumes may be attached several times at once."""
+        return self.extra_specs.get("multiattach") == "<is> True"
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,15 @@ class BlockDevice:
     id: str = field(default_factory=new_id)
 
 
+@dataclass(frozen=True)
+class KeyPair:
+    """A public key; it belongs to a user, not to a project."""
+
+    user_id: str
+    name: str
+    public_key: str
+
+
 @dataclass
 class Server:
     """A server: a QEMU process over its volumes. `turn` is held by what changes its state, one thing at a time."""
@@ -253,6 +271,12 @@ class Server:
     created: datetime = field(default_factory=now)
     updated: datetime = field(default_factory=now)
     launched: datetime | None = None
+    placed: bool = False
+    """Whether the scheduler ever found a host for it."""
+
+    key_name: str | None = None
+    user_data: str | None = None
+    config_drive: bool = False
 
     @property
     def console(self) -> Path:
@@ -270,7 +294,9 @@ class Cloud:
         self.token_lifetime = timedelta(hours=1)
         self.shutdown_seconds = 60.0
         self.host_memory_mib = 64 * 1024
+        self.page_limit = 1000
         self.zones = ("nova", "az-1")
+        self.volume_zones = self.zones
         self.projects: dict[str, Project] = {}
         self.users: dict[str, User] = {}
         self.application_credentials: dict[str, ApplicationCredential] = {}
@@ -287,6 +313,7 @@ class Cloud:
         self.messages: list[Message] = []
         self.ports: dict[str, Port] = {}
         self.servers: dict[str, Server] = {}
+        self.key_pairs: list[KeyPair] = []
         self.tasks: set[asyncio.Task[None]] = set()
 
     def project_named(self, name: str) -> Project:

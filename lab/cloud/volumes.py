@@ -14,37 +14,46 @@ RESERVABLE = frozenset({"available", "downloading"})
 NO_ROOM = "schedule allocate volume:Could not find any available weighted backend."
 
 
-def used(cloud: Cloud, project: Project) -> tuple[int, int]:
-    """How many volumes the project has, and their GiB."""
-    sizes = [volume.size for volume in cloud.of_project(cloud.volumes, project)]
+def used(cloud: Cloud, project: Project, volume_type: VolumeType | None = None) -> tuple[int, int]:
+    """How many volumes the project has, of a type or of any, and their GiB."""
+    of_project = cloud.of_project(cloud.volumes, project)
+    sizes = [volume.size for volume in of_project if volume_type in (None, volume.volume_type)]
     return len(sizes), sum(sizes)
 
 
-def check_size_quota(cloud: Cloud, project: Project, requested: int) -> None:
-    """Refuse GiB that the project's quota does not cover."""
-    limit = project.quota.gigabytes
-    _, consumed = used(cloud, project)
-    if 0 <= limit < consumed + requested:
-        raise Refused(
-            413,
-            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota. "
-            f"Requested {requested}G, quota is {limit}G and {consumed}G has been consumed.",
-        )
+def check_size_quota(cloud: Cloud, project: Project, requested: int, volume_type: VolumeType) -> None:
+    """Refuse GiB that the project's quota, or its quota for the type, does not cover."""
+    kind = volume_type.name
+    of_type = project.quota.gigabytes_of_type.get(kind, -1)
+    for name, limit, (_, consumed) in (
+        ("gigabytes", project.quota.gigabytes, used(cloud, project)),
+        (f"gigabytes_{kind}", of_type, used(cloud, project, volume_type)),
+    ):
+        if 0 <= limit < consumed + requested:
+            raise Refused(
+                413,
+                f"VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {name} quota. "
+                f"Requested {requested}G, quota is {limit}G and {consumed}G has been consumed.",
+            )
 
 
-def check_count_quota(cloud: Cloud, project: Project) -> None:
-    """Refuse a volume more than the project's quota allows."""
-    limit = project.quota.volumes
-    count, _ = used(cloud, project)
-    if 0 <= limit <= count:
-        text = f"VolumeLimitExceeded: Maximum number of volumes allowed ({limit}) exceeded for quota 'volumes'."
-        raise Refused(413, text)
+def check_count_quota(cloud: Cloud, project: Project, volume_type: VolumeType) -> None:
+    """Refuse a volume more than the project's quota, or its quota for the type, allows."""
+    kind = volume_type.name
+    of_type = project.quota.volumes_of_type.get(kind, -1)
+    for name, limit, (count, _) in (
+        ("volumes", project.quota.volumes, used(cloud, project)),
+        (f"volumes_{kind}", of_type, used(cloud, project, volume_type)),
+    ):
+        if 0 <= limit <= count:
+            text = f"VolumeLimitExceeded: Maximum number of volumes allowed ({limit}) exceeded for quota '{name}'."
+            raise Refused(413, text)
 
 
 def create(cloud: Cloud, project: Project, user: User, size: int, volume_type: VolumeType, zone: str) -> Volume:
     """A new volume; it becomes available, or fails where its back end is full, in a while."""
-    check_size_quota(cloud, project, size)
-    check_count_quota(cloud, project)
+    check_size_quota(cloud, project, size, volume_type)
+    check_count_quota(cloud, project, volume_type)
     directory = cloud.directory / "volumes"
     volume = Volume(project.id, user.id, size, volume_type, zone, file=directory)
     volume.file = directory / f"volume-{volume.id}"
@@ -80,10 +89,14 @@ def extend(cloud: Cloud, project: Project, volume: Volume, size: int) -> None:
     if size <= volume.size:
         text = f"New size for extend must be greater than current size. (current: {volume.size}, extended: {size})."
         raise Refused(400, f"Invalid input received: {text}")
-    check_size_quota(cloud, project, size - volume.size)
+    check_size_quota(cloud, project, size - volume.size, volume.volume_type)
     set_status(volume, "extending")
 
     def grow() -> None:
+        if reason := cloud.faults.take_extension_error():
+            set_status(volume, "error_extending")
+            cloud.messages.append(Message(volume.project_id, volume.id, reason))
+            return
         os.truncate(volume.file, size * GIBIBYTE)
         volume.size = size
         set_status(volume, "available")

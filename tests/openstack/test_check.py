@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.cloud.server import CloudServer
+from lab.cloud.state import KeyPair, VolumeType, new_id
 from tests.openstack.conftest import PROJECT, a_spec, a_vm, volume_order
 from xms.config import TargetConfig
 from xms.errors import BadInput, QuotaExceeded, TargetNotFound, TargetRefusedLogin
-from xms.models import MigrationSpec, NetworkMapping, job_id
+from xms.models import MigrationSpec, NetworkMapping, SecureBoot, job_id
 from xms.openstack import volumes
 from xms.openstack.check import check_target
 from xms.openstack.cloud import Cloud, connect
@@ -88,6 +91,7 @@ def test_a_subnet_of_another_network_is_refused(cloud: Cloud, target_config: Tar
         ({"flavor": "m9.huge"}, "no flavor is called 'm9.huge'"),
         ({"volume_type": "gold"}, "no volume type is called 'gold'"),
         ({"availability_zone": "az-9"}, "no availability zone is called 'az-9'"),
+        ({"volume_availability_zone": "az-9"}, "no availability zone of volumes is called 'az-9'"),
     ],
 )
 def test_a_name_that_is_not_there_is_told_with_those_that_are(
@@ -96,6 +100,62 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(
     with pytest.raises(TargetNotFound, match=told) as error:
         check(cloud, target_config, a_spec().model_copy(update=wrong))
     assert " are: '" in error.value.because
+
+
+def test_a_key_pair_is_one_of_the_workers_account(
+    cloud: Cloud, cloud_server: CloudServer, target_config: TargetConfig
+) -> None:
+    spec = a_spec().model_copy(update={"key_pair": "night-shift"})
+    with pytest.raises(TargetNotFound, match="has no key pair 'night-shift'") as error:
+        check(cloud, target_config, spec)
+    assert "belongs to a user, not to a project" in error.value.because
+    user = next(iter(cloud_server.cloud.users.values()))
+    pair = KeyPair(user.id, "night-shift", "ssh-ed25519 AAAA")
+    cloud_server.cloud.key_pairs.append(pair)
+    check(cloud, target_config, spec)
+    cloud_server.cloud.key_pairs.remove(pair)
+
+
+def test_user_data_is_looked_for_on_the_worker(cloud: Cloud, target_config: TargetConfig, tmp_path: Path) -> None:
+    spec = a_spec().model_copy(update={"user_data": "first-boot.yaml"})
+    with pytest.raises(BadInput, match="names no directory of user data"):
+        check(cloud, target_config, spec)
+    config = target_config.model_copy(update={"user_data_dir": tmp_path})
+    with pytest.raises(BadInput, match="No such file"):
+        check(cloud, config, spec)
+    (tmp_path / "first-boot.yaml").touch(mode=0o600)
+    check(cloud, config, spec)
+
+
+@pytest.mark.parametrize("name", ["", " db", "d" * 256, "d\tb"])
+def test_an_instance_name_that_nova_refuses_is_refused(cloud: Cloud, target_config: TargetConfig, name: str) -> None:
+    with pytest.raises(BadInput, match="cannot be called"):
+        check(cloud, target_config, a_spec().model_copy(update={"instance_name": name}))
+
+
+def test_secure_boot_is_not_required_of_a_guest_that_boots_by_bios(cloud: Cloud, target_config: TargetConfig) -> None:
+    with pytest.raises(BadInput, match="cannot be booted with Secure Boot"):
+        check(cloud, target_config, a_spec().model_copy(update={"secure_boot": SecureBoot.REQUIRED}))
+
+
+def test_a_type_with_multiattach_and_one_without_volumes_in_the_zone_are_refused(
+    cloud: Cloud, cloud_server: CloudServer, target_config: TargetConfig
+) -> None:
+    special = VolumeType(new_id(), "special", 100, extra_specs={"multiattach": "<is> True"})
+    zoned = VolumeType(new_id(), "zoned", 100, extra_specs={"RESKEY:availability_zones": "nova"})
+    types = cloud_server.cloud.volume_types
+    types |= {special.id: special, zoned.id: zoned}
+    try:
+        with pytest.raises(BadInput, match="cannot be kept on volume type 'special'"):
+            check(cloud, target_config, a_spec(volume_type="special"))
+        with pytest.raises(BadInput, match="has no volumes in zone 'az-1'"):
+            check(
+                cloud,
+                target_config,
+                a_spec(volume_type="zoned").model_copy(update={"volume_availability_zone": "az-1"}),
+            )
+    finally:
+        del types[special.id], types[zoned.id]
 
 
 def test_a_flavor_smaller_than_the_vm_is_refused_with_both_shapes(cloud: Cloud, target_config: TargetConfig) -> None:
@@ -120,10 +180,12 @@ def test_all_findings_are_told_at_once(cloud: Cloud, target_config: TargetConfig
         ({"ram": 512}, "ram (MiB): needs 1024 more, 0 of 512"),
         ({"instances": 0}, "instances: needs 1 more, 0 of 0"),
         ({"ports": 1}, "ports: needs 2 more, 0 of 1"),
+        ({"volumes_of_type": {"ssd": 1}}, "volumes_ssd: needs 2 more, 0 of 1"),
+        ({"gigabytes_of_type": {"ssd": 2}}, "gigabytes_ssd: needs 3 more, 0 of 2"),
     ],
 )
 def test_a_quota_that_does_not_cover_the_vm_is_told_with_its_numbers(
-    cloud_server: CloudServer, sales: Cloud, target_config: TargetConfig, limits: dict[str, int], told: str
+    cloud_server: CloudServer, sales: Cloud, target_config: TargetConfig, limits: dict[str, Any], told: str
 ) -> None:
     cloud_server.set_quota("sales", **limits)
     with pytest.raises(QuotaExceeded, match="does not cover db-prod-01") as error:

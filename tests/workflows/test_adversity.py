@@ -215,11 +215,12 @@ async def test_a_boot_that_may_have_run_a_guest_once_makes_the_next_sync_copy_ev
         await job.handle.terminate()
 
 
-async def test_a_boot_that_was_refused_costs_no_full_copy(client: Client) -> None:
+@pytest.mark.parametrize("kind", ["BootRefused", "NeverStarted"])
+async def test_a_boot_that_was_refused_costs_no_full_copy(client: Client, kind: str) -> None:
     world = World(disks=1)
     async with a_job(client, world) as job:
         await job.reaches(Phase.READY)
-        world.fail["boot_server"] = [failure("BootRefused", needs_person=True)]
+        world.fail["boot_server"] = [failure(kind, needs_person=True)]
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
         await job.tells("rolled back")
         await until(world.replica_equals_source)

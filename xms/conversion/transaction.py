@@ -120,6 +120,8 @@ class Conversion:
             block_bus=outcome.block_bus,
             net_bus=outcome.net_bus,
             os_type=outcome.os_type,
+            os_distro=outcome.os_distro,
+            os_version=outcome.os_version,
             seconds=time.monotonic() - began,
         )
 

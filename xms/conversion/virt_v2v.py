@@ -69,6 +69,8 @@ class Outcome:
     block_bus: str = "virtio"
     net_bus: str = "virtio"
     os_type: str = ""
+    os_distro: str = ""
+    os_version: str = ""
     root_device: str = ""
     system_partitions: tuple[str, ...] = field(default=())
 
@@ -132,13 +134,20 @@ def parse(text: str) -> Outcome:
         found = re.findall(rf"^\s*{name}\s*=\s*(.*?)\s*$", text, re.MULTILINE)
         return str(found[-1]) if found else ""
 
+    def known(name: str) -> str:
+        said = value(name)
+        return "" if said == "unknown" else said
+
     firmware = value("i_firmware")
+    version = ".".join(part for part in (value("i_major_version"), value("i_minor_version")) if part)
     return Outcome(
         firmware="uefi" if firmware.upper().startswith("UEFI") else "bios",
         machine=MACHINES.get(value("gcaps_machine"), "q35"),
         block_bus=BLOCK_BUSES.get(value("gcaps_block_bus"), "virtio"),
         net_bus=NET_MODELS.get(value("gcaps_net_bus"), "virtio"),
         os_type=value("i_type") if value("i_type") in ("linux", "windows") else "",
+        os_distro=known("i_distro"),
+        os_version="" if version in ("0", "0.0") else version.removesuffix(".0"),
         root_device=value("i_root"),
         system_partitions=tuple(re.findall(r"/dev/[^\s,\]]+", firmware)),
     )

@@ -2,70 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from xms.config import TargetConfig
 from xms.errors import BadInput, QuotaExceeded, TargetNotFound, XmsError
 from xms.models import Nic, job_id
-from xms.openstack import networks, port_check
-from xms.openstack.cloud import JOB_KEY, Cloud
+from xms.openstack import instance_check, networks, port_check, quotas, volume_type_check
+from xms.openstack.cloud import Cloud
 from xms.openstack.faults import translated
-from xms.openstack.ports import is_of as port_is_of
-from xms.openstack.volumes import gibibytes
+from xms.openstack.reading import Candidate, Reading
 from xms.orders.preflight import PortFacts, TargetFacts, TargetLook, TargetWanted
 from xms.orders.source import VmDetails
 from xms.orders.target import CheckTarget, TargetChecked
 from xms.pulse import Pulse, no_pulse
 
 if TYPE_CHECKING:
+    from openstack.block_storage.v3.type import Type as VolumeType
     from openstack.compute.v2.flavor import Flavor
 
 T = TypeVar("T")
 
 MIB: Final = 1 << 20
-UNLIMITED: Final = -1
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A VM that the target shall take.
-
-    Attributes:
-        job_id: of its migration; what that has made already needs no quota any more.
-        for_cutover: the volumes exist already.
-        known: its NICs as they were earlier.
-    """
-
-    vm: VmDetails
-    job_id: str
-    for_cutover: bool = False
-    known: tuple[Nic, ...] = ()
-
-
-class Reading:
-    """What the cloud answers, asked once however many VMs are looked at."""
-
-    def __init__(self, cloud: Cloud, pulse: Pulse = no_pulse) -> None:
-        self.cloud = cloud
-        self.pulse = pulse
-        self._known: dict[tuple[str, ...], Any] = {}
-
-    def once(self, key: tuple[str, ...], look: Callable[[], T]) -> T:
-        """The answer to a look, or the refusal that it was answered with, each time the same."""
-        if key not in self._known:
-            self.pulse()
-            try:
-                self._known[key] = look()
-            except (TargetNotFound, BadInput) as refusal:
-                self._known[key] = refusal
-        found = self._known[key]
-        if isinstance(found, XmsError):
-            raise found.with_traceback(None)
-        answer: T = found
-        return answer
 
 
 def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: Pulse = no_pulse) -> TargetChecked:
@@ -78,7 +37,7 @@ def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: 
     """
     job = job_id(order.spec.source, order.spec.vm)
     candidate = Candidate(vm=order.vm, job_id=job, for_cutover=order.for_cutover, known=order.known)
-    findings = look_at(Reading(cloud, pulse), TargetWanted.of(order.spec), candidate)
+    findings = look_at(Reading(cloud, pulse), config, TargetWanted.of(order.spec), candidate)
     findings.raise_if_any(order.vm.name)
     checked = findings.checked(cloud, config)
     if checked is None:
@@ -88,7 +47,7 @@ def check_target(cloud: Cloud, config: TargetConfig, order: CheckTarget, pulse: 
 
 def facts_of(reading: Reading, config: TargetConfig, wanted: TargetWanted, candidate: Candidate) -> TargetFacts:
     """The same for a preflight, which judges what the looks came to. What is not wanted is not looked at."""
-    findings = look_at(reading, wanted, candidate)
+    findings = look_at(reading, config, wanted, candidate)
     return TargetFacts(
         looks=findings.looks(), ports=tuple(findings.ports), checked=findings.checked(reading.cloud, config)
     )
@@ -108,7 +67,7 @@ def shared_out(wanted: TargetWanted, vms: Sequence[VmDetails]) -> Iterator[Targe
         yield wanted.model_copy(update={"network_map": mappings})
 
 
-def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Findings:
+def look_at(reading: Reading, config: TargetConfig, wanted: TargetWanted, candidate: Candidate) -> Findings:
     """Look at everything that is wanted."""
     findings = Findings(wanted, reading.pulse)
     vm = candidate.vm
@@ -118,19 +77,35 @@ def look_at(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> Fin
     if wanted.flavor is not None:
         findings.flavor = findings.of("flavor", partial(_flavor, reading, wanted.flavor, vm))
     if wanted.volume_type is not None:
-        findings.of("volume type", partial(_volume_type, reading, wanted.volume_type))
+        found = findings.of("volume type", partial(volume_type_check.find, reading, wanted))
+        _look_at_encryption(reading, config, findings, found)
     if wanted.availability_zone is not None:
         findings.of("availability zone", partial(_zone, reading, wanted.availability_zone))
+    if wanted.volume_availability_zone is not None:
+        findings.of("availability zone", partial(_volume_zone, reading, wanted.volume_availability_zone))
+    instance_check.look_at(findings.of, reading, config, wanted, candidate)
     if wanted.network_map is not None:
         findings.nics = findings.of(
             "network map", partial(networks.mapped, vm.name, vm.nics, wanted.network_map, candidate.known)
         )
         _look_at_networks(reading, findings, candidate.job_id)
     if findings.flavor is not None and wanted.project is not None:
-        findings.of("quota", partial(_quotas, reading, candidate, findings.flavor))
+        findings.of("quota", partial(quotas.check, reading, wanted, candidate, findings.flavor))
     elif wanted.flavor is not None and wanted.project is not None:
         findings.skip("quota", "not reckoned: there is no flavor to reckon with")
     return findings
+
+
+def _look_at_encryption(
+    reading: Reading, config: TargetConfig, findings: Findings, volume_type: VolumeType | None
+) -> None:
+    """A worker that attaches by Cinder has no key. Where the type does not tell, its first volume will."""
+    if volume_type is None or config.attach != "cinder":
+        return
+    if volume_type_check.is_encrypted(reading, volume_type) is None:
+        findings.skip("encryption", "not known: the cloud tells members nothing of it; the first volume will tell")
+    else:
+        findings.of("encryption", partial(volume_type_check.refuse_encrypted, reading, volume_type))
 
 
 def _look_at_networks(reading: Reading, findings: Findings, job: str) -> None:
@@ -244,17 +219,6 @@ def _find_flavor(cloud: Cloud, name: str) -> Flavor:
     raise TargetNotFound(f"no flavor is called '{name}'", because=f"the flavors are: {networks.listed(known)}")
 
 
-def _volume_type(reading: Reading, name: str) -> None:
-    with translated(f"volume type '{name}' was not looked up"):
-        known = reading.once(
-            ("volume types",), lambda: sorted(str(found.name) for found in reading.cloud.volumes.types())
-        )
-    if name not in known:
-        raise TargetNotFound(
-            f"no volume type is called '{name}'", because=f"the volume types are: {networks.listed(known)}"
-        )
-
-
 def _zone(reading: Reading, name: str) -> None:
     with translated(f"availability zone '{name}' was not looked up"):
         known = reading.once(
@@ -266,50 +230,12 @@ def _zone(reading: Reading, name: str) -> None:
         )
 
 
-def _quotas(reading: Reading, candidate: Candidate, flavor: Flavor) -> None:
-    """Compare what the job still has to make with what the quotas leave; what it has made already counts as used.
-
-    Raises:
-        QuotaExceeded: with needed, used and allowed of each quota that does not do.
-    """
-    vm, job, cloud = candidate.vm, candidate.job_id, reading.cloud
-    project = cloud.project_id
-    with translated("the quotas of the target project were not read"):
-        storage = reading.once(("storage limits",), lambda: cloud.volumes.get_limits().absolute)
-        compute = reading.once(("compute limits",), lambda: cloud.compute.get_limits().absolute)
-        ports = reading.once(("port quota",), lambda: cloud.network.get_quota(project, details=True).ports or {})
-        volumes = reading.once(("volumes",), lambda: list(cloud.volumes.volumes(details=True)))
-        all_ports = reading.once(("ports",), lambda: list(cloud.network.ports(project_id=project)))
-    mine = [volume for volume in volumes if _is_of(volume.metadata, job)]
-    my_ports = [port for port in all_ports if port_is_of(port, job)]
-    sizes = [gibibytes(disk.capacity) for disk in vm.disks]
-    footprint = (
-        ("volumes", len(sizes) - len(mine), storage.total_volumes_used, storage.max_total_volumes),
-        (
-            "gigabytes",
-            sum(sizes) - sum(int(volume.size) for volume in mine),
-            storage.total_gigabytes_used,
-            storage.max_total_volume_gigabytes,
-        ),
-    )
-    shape = (
-        ("cores", flavor.vcpus, compute.total_cores_used, compute.total_cores),
-        ("ram (MiB)", flavor.ram, compute.total_ram_used, compute.total_ram),
-        ("instances", 1, compute.instances_used, compute.instances),
-        ("ports", len(vm.nics) - len(my_ports), ports.get("used"), ports.get("limit")),
-    )
-    short = [
-        f"{name}: needs {needed} more, {used} of {limit} are used"
-        for name, needed, used, limit in (shape if candidate.for_cutover else footprint + shape)
-        if limit is not None and limit != UNLIMITED and needed > 0 and (used or 0) + needed > limit
-    ]
-    if short:
-        raise QuotaExceeded(
-            f"the quota of the target project does not cover {vm.name}",
-            because="; ".join(short),
-            do="have the quota raised, or free some of it",
+def _volume_zone(reading: Reading, name: str) -> None:
+    with translated(f"availability zone '{name}' of volumes was not looked up"):
+        known = reading.once(
+            ("volume zones",), lambda: sorted(str(found.name) for found in reading.cloud.volumes.availability_zones())
         )
-
-
-def _is_of(metadata: Mapping[str, str] | None, job: str) -> bool:
-    return (metadata or {}).get(JOB_KEY) == job
+    if name not in known:
+        raise TargetNotFound(
+            f"no availability zone of volumes is called '{name}'", because=f"the zones are: {networks.listed(known)}"
+        )

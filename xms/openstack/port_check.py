@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openstack.network.v2.port import Port
     from openstack.network.v2.subnet import Subnet
 
-    from xms.openstack.check import Reading
+    from xms.openstack.reading import Reading
 
 
 @dataclass(frozen=True)

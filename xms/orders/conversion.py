@@ -40,6 +40,8 @@ class Converted(Model):
     block_bus: str = "virtio"
     net_bus: str = "virtio"
     os_type: str = Field(default="", description="'linux' or 'windows'; empty where virt-v2v did not tell")
+    os_distro: str = Field(default="", description="virt-v2v's name of the distribution; empty where it did not tell")
+    os_version: str = ""
     seconds: float = 0.0
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field
 
-from xms.models import MigrationSpec, Model, NetworkMapping, Nic, Trouble
+from xms.models import MigrationSpec, Model, NetworkMapping, Nic, SecureBoot, Trouble
 from xms.orders.packing import packed, unpacked
 from xms.orders.source import VmDetails
 from xms.orders.target import TargetChecked
@@ -40,6 +40,11 @@ class TargetWanted(Model):
     flavor: str | None = None
     volume_type: str | None = None
     availability_zone: str | None = None
+    volume_availability_zone: str | None = None
+    instance_name: str | None = None
+    key_pair: str | None = None
+    user_data: str | None = None
+    secure_boot: SecureBoot | None = None
     network_map: tuple[NetworkMapping, ...] | None = None
 
     @classmethod
@@ -51,6 +56,11 @@ class TargetWanted(Model):
             flavor=spec.flavor,
             volume_type=spec.volume_type,
             availability_zone=spec.availability_zone,
+            volume_availability_zone=spec.volume_availability_zone,
+            instance_name=spec.instance_name,
+            key_pair=spec.key_pair,
+            user_data=spec.user_data,
+            secure_boot=spec.secure_boot,
             network_map=spec.network_map,
         )
 
@@ -96,7 +106,8 @@ class TargetLook(Model):
     """One look at the target: fine where it has neither a trouble nor a reason for not having been made."""
 
     what: str = Field(
-        description="project, flavor, volume type, availability zone, network map, networks, ports or quota"
+        description="project, flavor, volume type, encryption, availability zone, instance, network map, networks, "
+        "ports or quota"
     )
     trouble: Trouble | None = None
     skipped: str = Field(default="", description="why it was not made, although it was wanted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from xms.models import Disk, MigrationSpec, Model, Nic
+from xms.models import Disk, MigrationSpec, Model, Nic, SecureBoot
 from xms.orders.source import VmDetails
 
 
@@ -52,7 +52,11 @@ class MakeVolume(Model):
     capacity: int = Field(description="bytes; rounded up to GiB by the call")
     name: str
     volume_type: str
-    availability_zone: str | None = None
+    availability_zone: str | None = Field(default=None, description="of the instance: taken where Cinder has it, too")
+    volume_availability_zone: str | None = Field(default=None, description="of the volume, as the operator said")
+    label: str = Field(default="", description="'Hard disk 1'")
+    source: str = ""
+    vm: str = ""
 
 
 class VolumeMade(Model):
@@ -109,6 +113,10 @@ class FinalizeVolumes(Model):
     block_bus: str = "virtio"
     net_bus: str = "virtio"
     os_type: str = Field(default="", description="'linux' or 'windows'; empty where the conversion did not tell")
+    os_distro: str = Field(default="", description="as libosinfo calls it: 'debian'; empty where nobody told")
+    os_version: str = Field(default="", description="'12' or '9.4'; empty where nobody told")
+    secure_boot: SecureBoot = Field(default=SecureBoot.DISABLED, description="of a UEFI guest; BIOS knows none")
+    guest_agent: bool = False
 
 
 class BootServer(Model):

@@ -154,11 +154,12 @@ def firmware(subject: Subject) -> Found | None:
     "compute.secure-boot",
     WARN,
     finds="UEFI Secure Boot is on",
-    do="turn Secure Boot off and see that the guest boots; BitLocker may ask for its recovery key, so have it ready",
+    do="see that the guest boots with Secure Boot off, or with the keys of Microsoft alone; BitLocker may ask for its "
+    "recovery key, so have it ready; --secure-boot disabled or required leaves nothing to the host",
 )
 def secure_boot(subject: Subject) -> Found | None:
-    """The target is booted without it, and the conversion may install drivers that are not signed for it."""
-    return Found("Secure Boot is on; the target boots without it") if subject.vm.secure_boot else None
+    """Keys of the VM's own stay behind with its NVRAM, and the conversion may install drivers that are not signed."""
+    return Found("Secure Boot is on; the target has it only where its host can") if subject.vm.secure_boot else None
 
 
 RULES: Final[tuple[Rule, ...]] = (

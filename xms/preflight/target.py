@@ -56,10 +56,44 @@ def flavor(subject: Subject) -> Found | None:
     return judged(subject, "flavor", "--flavor")
 
 
-@rule("target.volume-type", BLOCK, NOTE, finds="no such volume type", do="take one of those that are there")
+@rule(
+    "target.volume-type",
+    BLOCK,
+    NOTE,
+    finds="no such volume type, one with multiattach, or one without volumes in the zone",
+    do="take one of those that are there",
+)
 def volume_type(subject: Subject) -> Found | None:
     """Every volume is of this type."""
     return judged(subject, "volume type", "--volume-type")
+
+
+@rule(
+    "target.encryption",
+    BLOCK,
+    NOTE,
+    finds="a volume type whose volumes Cinder encrypts, while workers attach by Cinder; as a note: not known",
+    do="take a type that is not encrypted, or let workers attach by Nova (target.attach)",
+)
+def encryption(subject: Subject) -> Found | None:
+    """A worker that attaches by Cinder has no key. Without a volume type, that rule says that nothing was looked at."""
+    if looked_at(subject, "encryption") is None:
+        return None
+    return judged(subject, "encryption", "--volume-type")
+
+
+@rule(
+    "target.instance",
+    BLOCK,
+    finds="an instance name that Nova refuses, a key pair or user data that is not there, or Secure Boot required of a "
+    "guest that boots by BIOS",
+    do="correct the option, or put what it names there",
+)
+def instance(subject: Subject) -> Found | None:
+    """None of these is needed, so that what was not given is nothing to be said of."""
+    if looked_at(subject, "instance") is None:
+        return None
+    return judged(subject, "instance", "--instance-name")
 
 
 @rule("target.availability-zone", BLOCK, NOTE, finds="no such availability zone", do="take one of those that are there")
@@ -97,4 +131,13 @@ def quota(subject: Subject) -> Found | None:
     return judged(subject, "quota", " and ".join(missing))
 
 
-RULES: Final[tuple[Rule, ...]] = (project, flavor, volume_type, availability_zone, network, quota)
+RULES: Final[tuple[Rule, ...]] = (
+    project,
+    flavor,
+    volume_type,
+    encryption,
+    instance,
+    availability_zone,
+    network,
+    quota,
+)
