@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import openstack
+import openstack.config
+from openstack.config.cloud_region import CloudRegion
 from openstack.connection import Connection
 
 from lab.cloud.server import CloudServer
@@ -106,7 +108,7 @@ def real() -> Iterator[Place]:
     """A real OpenStack, in a project of the suite's own: quotas that are set there hinder nobody else."""
     clouds = Path(os.environ[CLOUDS])
     with (
-        openstack.connect(cloud="lab-admin", load_envvars=False, config_files=[str(clouds)]) as admin,
+        Connection(config=_entry(clouds, "lab-admin")) as admin,
         _project_of_its_own(admin, _settings(clouds, "")["username"]) as project_id,
     ):
 
@@ -152,8 +154,12 @@ def real() -> Iterator[Place]:
                 wipe(member)
 
 
+def _entry(clouds: Path, cloud: str) -> CloudRegion:
+    return openstack.config.OpenStackConfig(config_files=[str(clouds)], load_envvars=False).get_one(cloud=cloud)
+
+
 def _settings(clouds: Path, project: str) -> dict[str, Any]:
-    found = openstack.config.OpenStackConfig(config_files=[str(clouds)], load_envvars=False).get_one(cloud="lab")
+    found = _entry(clouds, "lab")
     auth = dict(found.config["auth"])
     return {
         "auth_url": auth["auth_url"],
