@@ -153,19 +153,19 @@ def _check_policy(wish: PortWish) -> None:
 
 
 def _mac(call: Call, network: Network, wanted: str | None) -> str:
-    taken = {port.mac for port in call.cloud.ports.values() if port.network is network}
+    taken = {port.mac.lower() for port in call.cloud.ports.values() if port.network is network}
     if wanted is None:
         while (mac := f"fa:16:3e:{secrets.token_bytes(3).hex(':')}") in taken:
             pass
         return mac
-    mac = wanted.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
+    if not _MAC.fullmatch(wanted.lower()):
         text = f"Invalid input for mac_address. Reason: '{wanted}' is not a valid MAC address."
         raise Refused(400, text, "HTTPBadRequest")
-    if mac in taken:
-        text = f"Unable to complete operation for network {network.id}. The mac address {mac} is in use."
+    if wanted.lower() in taken:
+        text = f"Unable to complete operation for network {network.id}. The mac address {wanted} is in use."
         raise Refused(409, text, "MacAddressInUse")
-    return mac
+    # In the case in which it was asked for; a multicast MAC is taken, too.
+    return wanted
 
 
 def _fixed_ips(call: Call, network: Network, wanted: list[FixedIp] | None) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.cloud import hypervisor, volumes
@@ -94,6 +94,32 @@ async def attach_volume(call: ComputeCall, server_id: str, body: AttachBody) -> 
         volumes.release(cloud, attachment)
         raise Refused(400, str(error)) from None
     return {"volumeAttachment": _view(call, server, device)}
+
+
+class AttachmentChange(BaseModel):
+    """What may be changed: `volumeId` has to be the one that it is, another would be a swap, an administrator's."""
+
+    volume_id: str = Field(alias="volumeId")
+    delete_on_termination: bool
+
+
+class AttachmentChangeBody(BaseModel):
+    """Its envelope."""
+
+    attachment: AttachmentChange = Field(alias="volumeAttachment")
+
+
+@router.put("/{volume_id}", status_code=202)
+async def change_volume_attachment(
+    call: ComputeCall, server_id: str, volume_id: str, body: AttachmentChangeBody
+) -> Response:
+    """Whether the volume goes with the server."""
+    call.needs(2, 85)
+    device = _device(call.cloud.server(call.project, server_id), volume_id)
+    if body.attachment.volume_id != volume_id:
+        raise Refused(403, "Policy doesn't allow os_compute_api:os-volumes-attachments:swap to be performed.")
+    device.delete_on_termination = body.attachment.delete_on_termination
+    return Response(status_code=202)
 
 
 @router.delete("/{volume_id}", status_code=202)

@@ -124,9 +124,9 @@ def more_than_the_back_end(scene: Scene) -> object:
         scene.cloud.volumes.wait_for_delete(made, interval=scene.place.config.poll_seconds, wait=60)
 
 
-def image_metadata(**values: object) -> Callable[[Scene], object]:
-    def make(scene: Scene) -> object:
-        return scene.cloud.volumes.set_volume_image_metadata(scene.volume.id, **values)
+def image_metadata(**values: Any) -> Callable[[Scene], object]:  # noqa: ANN401 - also what is no text
+    def make(scene: Scene) -> None:
+        scene.cloud.volumes.set_volume_image_metadata(scene.volume.id, **values)
 
     return make
 
@@ -157,7 +157,7 @@ def foreign_port(scene: Scene, **wishes: object) -> object:
 
 def foreign_port_at_an_address(scene: Scene) -> object:
     address = scene.foreign_subnet.cidr.rpartition(".")[0] + ".150"
-    return foreign_port(scene, fixed_ips=[{"subnet_id": scene.foreign_subnet.id, "ip_address": address}])
+    return foreign_port(scene, fixed_ips=[{"ip_address": address}])
 
 
 def no_more_ports(scene: Scene) -> object:
@@ -213,8 +213,8 @@ def boot_what_a_worker_has(scene: Scene) -> object:
     return scene.new_server(scene.attached_to_worker)
 
 
-def delete_what_is_used(scene: Scene) -> object:
-    return scene.cloud.volumes.delete_volume(scene.root_of_server, force=False)
+def delete_what_is_used(scene: Scene) -> None:
+    scene.cloud.volumes.delete_volume(scene.root_of_server, force=False)
 
 
 def boot_on_a_used_port(scene: Scene) -> object:
@@ -222,9 +222,9 @@ def boot_on_a_used_port(scene: Scene) -> object:
     return scene.new_server(scene.bootable, networks=[{"port": scene.server_port.id}])
 
 
-def detach_behind_novas_back(scene: Scene) -> object:
+def detach_behind_novas_back(scene: Scene) -> None:
     found = next(iter(scene.cloud.volumes.attachments(volume_id=scene.root_of_server)))
-    return scene.cloud.volumes.delete_attachment(found.id, ignore_missing=False)
+    scene.cloud.volumes.delete_attachment(found.id, ignore_missing=False)
 
 
 def nova_attach(volume_of: Callable[[Scene], str]) -> Callable[[Scene], object]:

@@ -31,6 +31,10 @@ HUGE: Final = "contract-huge"
 TEBIBYTE_IN_MIB: Final = 1 << 20
 
 
+LIMITS: Final = {"volumes": 50, "gigabytes": 1000, "cores": 20, "ram": 51_200, "instances": 10, "ports": 500}
+"""Of the suite's project, as long as a case sets no other."""
+
+
 class SetQuota(Protocol):
     def __call__(self, **limits: int) -> AbstractContextManager[None]:
         """Limits of the project by the names in `lab.cloud.state.Quota`, for as long as the context lasts."""
@@ -114,24 +118,13 @@ def real() -> Iterator[Place]:
 
         @contextmanager
         def quota(**limits: int) -> Iterator[None]:
-            of = {
-                admin.compute: ("cores", "ram", "instances"),
-                admin.block_storage: ("volumes", "gigabytes"),
-            }
             try:
-                for service, names in of.items():
-                    if wanted := {name: limits[name] for name in names if name in limits}:
-                        service.update_quota_set(project_id, **wanted)
-                if "ports" in limits:
-                    admin.network.update_quota(project_id, port=limits["ports"])
+                _set_quota(admin, project_id, limits)
                 yield
             finally:
-                for service, names in of.items():
-                    if set(names) & set(limits):
-                        service.revert_quota_set(project_id)
-                if "ports" in limits:
-                    admin.network.delete_quota(project_id)
+                _set_quota(admin, project_id, {name: LIMITS[name] for name in limits})
 
+        _set_quota(admin, project_id, LIMITS)
         with openstack.connect(**_as_arguments(_settings(clouds, PROJECT))) as member:
             wipe(member)
             try:
@@ -183,7 +176,7 @@ def connection(place: Place, **wrong: str) -> Connection:
 
 @contextmanager
 def _project_of_its_own(admin: Connection, user: str) -> Iterator[str]:
-    identity = admin.identity
+    identity: Any = admin.identity  # the SDK's type leaves open which version it is
     project = identity.find_project(PROJECT) or identity.create_project(name=PROJECT, domain_id="default")
     identity.assign_project_role_to_user(project, identity.find_user(user), identity.find_role("member"))
     if admin.compute.find_flavor(HUGE) is None:
@@ -198,10 +191,22 @@ def _project_of_its_own(admin: Connection, user: str) -> Iterator[str]:
     finally:
         for one in granted:
             admin.network.delete_rbac_policy(one)
-        admin.compute.delete_flavor(admin.compute.find_flavor(HUGE))
+        if flavor := admin.compute.find_flavor(HUGE):
+            admin.compute.delete_flavor(flavor)
         for group in list(admin.network.security_groups(project_id=project.id)):
             admin.network.delete_security_group(group)
         identity.delete_project(project)
+
+
+def _set_quota(admin: Connection, project_id: str, limits: dict[str, int]) -> None:
+    volumes: dict[str, Any] = {name: limits[name] for name in ("volumes", "gigabytes") if name in limits}
+    servers: dict[str, Any] = {name: limits[name] for name in ("cores", "ram", "instances") if name in limits}
+    if volumes:
+        admin.block_storage.update_quota_set(project_id, **volumes)
+    if servers:
+        admin.compute.update_quota_set(project_id, **servers)
+    if "ports" in limits:
+        admin.network.update_quota(project_id, port=limits["ports"])
 
 
 def _usable_types(member: Connection) -> list[Any]:
@@ -222,16 +227,17 @@ def wipe(member: Connection, *, networks: bool = True) -> None:
         member.compute.delete_server(server)
     for server in servers:
         member.compute.wait_for_delete(server, interval=1, wait=120)
-    mine = list(member.block_storage.volumes(details=True))
-    for attachment in list(member.block_storage.attachments()):
-        member.block_storage.delete_attachment(attachment)
+    volumes: Any = member.block_storage  # the same
+    mine = list(volumes.volumes(details=True))
+    for attachment in list(volumes.attachments()):
+        volumes.delete_attachment(attachment)
     for volume in mine:
         if volume.status not in ("deleting", "error"):
-            member.block_storage.wait_for_status(volume, "available", failures=[], interval=1, wait=60)
+            volumes.wait_for_status(volume, "available", failures=[], interval=1, wait=60)
         if volume.status != "deleting":
-            member.block_storage.delete_volume(volume)
+            volumes.delete_volume(volume)
     for volume in mine:
-        member.block_storage.wait_for_delete(volume, interval=1, wait=120)
+        volumes.wait_for_delete(volume, interval=1, wait=120)
     project = member.session.get_project_id()
     for port in list(member.network.ports(project_id=project)):
         member.network.delete_port(port)

@@ -81,7 +81,8 @@ def test_image_metadata_makes_a_volume_one_that_a_server_boots_from(scene: Scene
 def test_a_volume_grows(scene: Scene) -> None:
     volume = scene.new_volume()
     scene.cloud.volumes.extend_volume(volume.id, 2)
-    scene.settled(volume, "available")
+    assert scene.cloud.volumes.get_volume(volume.id).status == "extending"
+    scene.settled(scene.cloud.volumes.get_volume(volume.id), "available")
     assert scene.cloud.volumes.get_volume(volume.id).size == 2
     with pytest.raises(BadRequestException, match=r"New size for extend must be greater than current size"):
         scene.cloud.volumes.extend_volume(volume.id, 2)
@@ -149,7 +150,9 @@ def test_an_attachment_without_a_connector_reserves_the_volume(scene: Scene) -> 
     volume = scene.new_volume()
     made = scene.cloud.volumes.create_attachment(volume.id, connector={}, mode="rw")
     assert scene.cloud.volumes.get_volume(volume.id).status == "reserved"
-    assert not scene.cloud.volumes.get_attachment(made.id).connection_info
+    reserved = scene.cloud.volumes.get_attachment(made.id)
+    assert reserved.status == "reserved"
+    assert "driver_volume_type" not in (reserved.connection_info or {})
     scene.cloud.volumes.delete_attachment(made.id, ignore_missing=True)
     scene.settled(volume, "available")
 

@@ -65,7 +65,9 @@ def test_the_products_calls_are_found_in_its_code(tmp_path: Path) -> None:
 
 def test_no_call_of_the_product_is_one_for_administrators() -> None:
     assert not FOR_ADMINISTRATORS & set(calls_of_the_product())
-    assert not [call for call in calls_of_the_product() if call.startswith("identity.")], "members may ask Keystone little"
+    assert not [call for call in calls_of_the_product() if call.startswith("identity.")], (
+        "members may ask Keystone little"
+    )
 
 
 def test_no_argument_of_the_product_needs_an_administrator() -> None:

@@ -19,7 +19,7 @@ def test_a_server_is_active_on_its_volumes_and_ports(scene: Scene) -> None:
     assert len(server.attached_volumes) == 2
     assert all(each["delete_on_termination"] is False for each in server.attached_volumes)
     assert server.fault is None
-    assert datetime.fromisoformat(server.created_at.replace("Z", "+00:00"))
+    assert datetime.fromisoformat(server.created_at)
     addresses = next(iter(server.addresses.values()))
     assert [each["OS-EXT-IPS-MAC:mac_addr"] for each in addresses] == [scene.server_port.mac_address]
     listed = [each for each in scene.cloud.compute.servers(details=True) if each.id == server.id]
@@ -99,9 +99,10 @@ def test_a_deleted_server_gives_volumes_and_ports_back(scene: Scene) -> None:
 
 def test_a_flavor_is_found_by_name_with_its_size(scene: Scene) -> None:
     flavor = scene.cloud.compute.find_flavor(scene.place.flavor, ignore_missing=True)
+    assert flavor is not None
     assert flavor.name == scene.place.flavor
-    assert (flavor.vcpus, flavor.ram) == (1, flavor.ram)
-    assert flavor.ram >= 128
+    assert flavor.vcpus == 1
+    assert flavor.ram in (192, 256)
     assert scene.cloud.compute.find_flavor("contract-none", ignore_missing=True) is None
     assert scene.place.flavor in [each.name for each in scene.cloud.compute.flavors(details=True)]
 
