@@ -48,7 +48,7 @@ class PreflightActivities:
         source, found, pulse = order.subjects.source, order.subjects.unpacked(), activity_pulse()
         target = self.config.target_named(order.wanted.target)
         try:
-            cloud = connect_target(target, order.wanted.project)
+            cloud = connect_target(target, order.wanted.project, pulse)
         except TargetRefusedLogin as refusal:
             facts = TargetFacts(looks=_refused(refusal, order.wanted))
             return Subjects.of(source, [subject.model_copy(update={"target": facts}) for subject in found])

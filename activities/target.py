@@ -7,7 +7,7 @@ from temporalio import activity
 from activities.execution import activity_pulse
 from xms.config import Config
 from xms.errors import BootRefused, NeedsPerson
-from xms.openstack import check, ports, servers, volumes
+from xms.openstack import check, ports, servers, target_check, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
 from xms.orders.source import Done
@@ -28,6 +28,7 @@ from xms.orders.target import (
     VolumeMade,
     VolumesOrder,
 )
+from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 
 class TargetActivities:
@@ -38,11 +39,26 @@ class TargetActivities:
         self._holder = Holder(config.worker.name, config.worker.lease_seconds)
 
     @activity.defn(no_thread_cancel_exception=True)
+    def list_targets(self, order: ListTargets) -> TargetList:
+        """The configured targets; none of them is asked anything."""
+        del order
+        return target_check.targets(self.config)
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def look_at_cloud(self, order: TargetQuestion) -> TargetReport:
+        """Log in, and look at account, services and quotas."""
+        target, pulse = self.config.target_named(order.target), activity_pulse()
+        with connect(target, order.project, pulse) as cloud:
+            report = target_check.look_at(cloud, order.target, target, pulse)
+        return report.model_copy(update={"worker": self.config.worker.name})
+
+    @activity.defn(no_thread_cancel_exception=True)
     def check_target(self, order: CheckTarget) -> TargetChecked:
         """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
         target = self.config.target_named(order.spec.target)
-        with connect(target, order.spec.target_project) as cloud:
-            return check.check_target(cloud, target, order, activity_pulse())
+        pulse = activity_pulse()
+        with connect(target, order.spec.target_project, pulse) as cloud:
+            return check.check_target(cloud, target, order, pulse)
 
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
@@ -126,4 +142,4 @@ class TargetActivities:
         return Done()
 
     def _project(self, order: TargetOrder) -> Cloud:
-        return connect(self.config.target_named(order.target_name), order.target_project)
+        return connect(self.config.target_named(order.target_name), order.target_project, activity_pulse())

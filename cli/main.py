@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 # Some modules register their commands on those of another one.
-from cli import migration, preflight, registration, source, verbs, verification, vm  # noqa: F401
+from cli import migration, preflight, registration, source, target, verbs, verification, vm  # noqa: F401
 from cli.exit_codes import ExitCode
 from cli.output import print_error, wants_json
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(migration.app, name="migration")
 app.add_typer(source.app, name="source")
+app.add_typer(target.app, name="target")
 app.add_typer(vm.app, name="vm")
 app.command("preflight")(preflight.preflight)
 if find_spec("cli.lab"):

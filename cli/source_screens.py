@@ -38,15 +38,15 @@ def listing(found: SourceList) -> RenderableType:
 def registration(source: SourceSummary, worker: str) -> RenderableType:
     """One source as it is registered."""
     if source.problem:
-        return Group(Text(source.name), _line("problem", source.problem, style=TROUBLE_STYLE), *_told_by(worker))
+        return Group(Text(source.name), line("problem", source.problem, style=TROUBLE_STYLE), *_told_by(worker))
     streams = counted(source.host_streams, "stream") if source.host_streams else "any number of streams"
     return Group(
         Text(f"{source.name}: {source.host}:{source.port}"),
-        _line("user", source.username),
-        _line("datacenter", source.datacenter or "all"),
-        _line("trust", source.trust),
-        _line("timeout", f"{source.timeout_seconds:g} s for an answer"),
-        _line("hosts", f"port {source.nfc_port}; {streams} from each, {source.host_mib_in_flight} MiB in flight"),
+        line("user", source.username),
+        line("datacenter", source.datacenter or "all"),
+        line("trust", source.trust),
+        line("timeout", f"{source.timeout_seconds:g} s for an answer"),
+        line("hosts", f"port {source.nfc_port}; {streams} from each, {source.host_mib_in_flight} MiB in flight"),
         *_told_by(worker),
     )
 
@@ -58,7 +58,7 @@ def report(found: SourceReport) -> RenderableType:
     product = f"{found.product} {found.version}, build {found.build}"
     parts: list[RenderableType] = [
         Text(f"{found.source}: {product}{kind}"),
-        _line("API", f"{found.api or 'unknown'}{version}, answered in {found.milliseconds} ms"),
+        line("API", f"{found.api or 'unknown'}{version}, answered in {found.milliseconds} ms"),
     ]
     if found.time is not None:
         parts.append(_clock(found))
@@ -76,24 +76,24 @@ def _clock(found: SourceReport) -> Text:
     ahead = found.clock_ahead_seconds
     moment = quantities.moment(found.time)
     if abs(ahead) < CLOCK_TOLERANCE:
-        return _line("clock", f"{moment}, as the worker's")
+        return line("clock", f"{moment}, as the worker's")
     words = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the worker's: lags are wrong by that"
-    return _line("clock", f"{moment}, {words}", style="yellow")
+    return line("clock", f"{moment}, {words}", style="yellow")
 
 
 def _privileges(found: SourceReport) -> Text:
     if not found.missing_privileges:
-        return _line("privileges", "all that migrations need")
-    return _line("privileges", f"{len(found.missing_privileges)} missing", style=TROUBLE_STYLE)
+        return line("privileges", "all that migrations need")
+    return line("privileges", f"{len(found.missing_privileges)} missing", style=TROUBLE_STYLE)
 
 
 def _hosts(found: SourceReport) -> Text:
     if found.hosts_not_tried:
-        return _line("hosts", f"{len(found.hosts)}, not tried: {found.hosts_not_tried}", style=TROUBLE_STYLE)
+        return line("hosts", f"{len(found.hosts)}, not tried: {found.hosts_not_tried}", style=TROUBLE_STYLE)
     reached = sum(host.reachable is True for host in found.hosts)
     failed = any(host.reachable is False for host in found.hosts)
     words = f"{reached} of {len(found.hosts)} reached by worker {found.hosts_tried_by}"
-    return _line("hosts", words, style=TROUBLE_STYLE if failed else "")
+    return line("hosts", words, style=TROUBLE_STYLE if failed else "")
 
 
 def _missing(found: SourceReport) -> RenderableType:
@@ -115,8 +115,9 @@ def _unreached(hosts: list[SourceHost]) -> RenderableType:
 
 
 def _told_by(worker: str) -> list[RenderableType]:
-    return [_line("told by", f"worker {worker}; each worker has its own configuration")] if worker else []
+    return [line("told by", f"worker {worker}; each worker has its own configuration")] if worker else []
 
 
-def _line(label: str, words: str, *, style: str = "") -> Text:
+def line(label: str, words: str, *, style: str = "") -> Text:
+    """A labelled line of a report."""
     return Text(f"  {label:<{LABEL}} ").append(words, style=style)

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
         VmQuery,
     )
     from xms.orders.target import CheckTarget, MigrationChecked
+    from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 SOON = timedelta(seconds=90)
 """Somebody waits at a terminal: the whole answer, with its retries, comes within this time or not at all."""
@@ -84,6 +85,30 @@ def _why_not_tried(error: ActivityError) -> str:
     if isinstance(cause, TimeoutError) and cause.type is TimeoutType.SCHEDULE_TO_START:
         return f"no data worker came within {A_DATA_WORKER.total_seconds():.0f} s: does one run?"
     return f"the data worker failed: {cause}"
+
+
+@workflow.defn
+class ListTargetsWorkflow:
+    """The targets that the workers know."""
+
+    @workflow.run
+    async def run(self, question: ListTargets) -> TargetList:
+        """Answer from the configuration of one worker."""
+        return await workflow.execute_activity_method(
+            TargetActivities.list_targets, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
+        )
+
+
+@workflow.defn
+class CheckTargetWorkflow:
+    """What a target is, and what stands against migrations to it."""
+
+    @workflow.run
+    async def run(self, question: TargetQuestion) -> TargetReport:
+        """Log in, and look at account, services and quotas."""
+        return await workflow.execute_activity_method(
+            TargetActivities.look_at_cloud, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
+        )
 
 
 @workflow.defn

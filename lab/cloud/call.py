@@ -64,6 +64,8 @@ class CallOf:
     async def __call__(self, request: Request) -> Call:
         """The call. Raises Refused: 401 without a valid token, 406 for a microversion out of range."""
         cloud: Cloud = request.app.state.cloud
+        if cloud.faults.tokens_end():
+            cloud.tokens.clear()
         token = cloud.tokens.get(request.headers.get("x-auth-token", ""))
         if token is None or token.expires <= now() or token.project is None:
             raise Refused(401, UNAUTHENTICATED)

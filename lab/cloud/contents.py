@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from lab.cloud.state import Cloud, Flavor, Network, Project, Subnet, User, VolumeType, new_id
+from lab.cloud.state import ApplicationCredential, Cloud, Flavor, Network, Project, Subnet, User, VolumeType, new_id
 
 USER = "demo"
 PASSWORD = "demo-of-the-lab"  # noqa: S105 - it opens nothing but the stand-in
 PROJECTS = ("infra", "sales")
+APPLICATION_CREDENTIAL = "migrations"
 PROVIDER = "provider"
 FLAVORS = (("m1.nano", 1, 256), ("m1.small", 1, 1024), ("m1.medium", 2, 2048), ("m1.xlarge", 4, 8192))
 VOLUME_TYPES = ("ssd", "hdd")
@@ -28,6 +29,10 @@ def new_cloud(directory: Path, accelerator: str) -> Cloud:
     members = frozenset(cloud.project_named(name).id for name in PROJECTS)
     user = User(id=uuid.uuid4().hex, name=USER, password=PASSWORD, projects=members)
     cloud.users[user.id] = user
+    credential = ApplicationCredential(
+        uuid.uuid4().hex, APPLICATION_CREDENTIAL, uuid.uuid4().hex, user, cloud.project_named(PROJECTS[0])
+    )
+    cloud.application_credentials[credential.id] = credential
     for name, vcpus, ram in FLAVORS:
         flavor = Flavor(id=new_id(), name=name, vcpus=vcpus, ram=ram)
         cloud.flavors[flavor.id] = flavor

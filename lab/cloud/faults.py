@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from threading import Lock
 
+from lab.cloud.trouble import CallTrouble
+
 
 @dataclass
 class Faults:
@@ -16,12 +18,16 @@ class Faults:
         server_seconds: how long a server stays in BUILD before QEMU is started.
         next_volume_error: the next new volume goes to `error`, with this as its user message.
         next_server_fault: the next new server goes to ERROR with this fault.
+        calls: method and path of every call that came in, those that were refused, too.
     """
 
     volume_seconds: float = 0.2
     server_seconds: float = 0.2
     next_volume_error: str = ""
     next_server_fault: str = ""
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    _troubles: list[tuple[CallTrouble, int]] = field(default_factory=list)
+    _calls_of_tokens: int | None = None
     _statuses: dict[str, int] = field(default_factory=dict)
     _remaining: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -39,6 +45,51 @@ class Faults:
                 return None
             self._remaining[service] -= 1
             return self._statuses[service]
+
+    def upset(self, trouble: CallTrouble, times: int = 1) -> None:
+        """Let the next `times` calls that the trouble fits meet it."""
+        with self._lock:
+            self._troubles.append((trouble, times))
+
+    def calm(self) -> None:
+        """Forget what trouble is still ordered."""
+        with self._lock:
+            self._troubles.clear()
+            self._remaining.clear()
+            self._calls_of_tokens = None
+
+    def trouble_for(self, method: str, path: str) -> CallTrouble | None:
+        """What was ordered for this call, which uses it up once; None lets it pass."""
+        with self._lock:
+            for place, (trouble, times) in enumerate(self._troubles):
+                if trouble.fits(method, path):
+                    if times > 1:
+                        self._troubles[place] = (trouble, times - 1)
+                    else:
+                        del self._troubles[place]
+                    return trouble
+        return None
+
+    def count_call(self, method: str, path: str) -> None:
+        """Remember a call."""
+        with self._lock:
+            self.calls.append((method, path))
+
+    def end_tokens_before(self, call: int) -> None:
+        """Let every token end before that authenticated call of a service, 0 being the next."""
+        with self._lock:
+            self._calls_of_tokens = call
+
+    def tokens_end(self) -> bool:
+        """Whether the tokens end before this authenticated call, which is counted."""
+        with self._lock:
+            if self._calls_of_tokens is None:
+                return False
+            self._calls_of_tokens -= 1
+            if self._calls_of_tokens >= 0:
+                return False
+            self._calls_of_tokens = None
+            return True
 
     def take_volume_error(self) -> str:
         """The error ordered for the next volume, once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
@@ -36,10 +37,18 @@ class ByPassword(BaseModel):
     user: PasswordUser
 
 
+class ByApplicationCredential(Named):
+    """The method 'application_credential': by id, or by name and user."""
+
+    secret: str
+    user: Named | None = None
+
+
 class Identity(BaseModel):
     """How somebody says who he is."""
 
     methods: list[str]
+    application_credential: ByApplicationCredential | None = None
     password: ByPassword | None = None
     token: Named | None = None
 
@@ -76,7 +85,7 @@ def _time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def catalog(base: str, project: Project) -> list[Json]:
+def catalog(base: str, project: Project, regions: Sequence[str]) -> list[Json]:
     """Where the services are, for one project."""
     services = (
         ("keystone", "identity", f"{base}/identity/v3"),
@@ -93,12 +102,13 @@ def catalog(base: str, project: Project) -> list[Json]:
             "type": kind,
             "endpoints": [
                 {
-                    "id": uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}-{interface}").hex,
+                    "id": uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}-{interface}-{region}").hex,
                     "interface": interface,
-                    "region": REGION,
-                    "region_id": REGION,
+                    "region": region,
+                    "region_id": region,
                     "url": url,
                 }
+                for region in regions
                 for interface in ("public", "internal", "admin")
             ],
         }
@@ -133,6 +143,19 @@ def _log_in(cloud: Cloud, identity: Identity) -> User:
     raise Refused(401, UNAUTHENTICATED)
 
 
+def _log_in_by_application_credential(cloud: Cloud, auth: Auth) -> tuple[User, Project | None]:
+    if auth.scope is not None:
+        raise Refused(401, "Application credentials cannot request a scope.")
+    told = auth.identity.application_credential
+    if told is not None:
+        for known in cloud.application_credentials.values():
+            user = told.user or Named()
+            by_name = told.name == known.name and (user.id == known.user.id or user.name == known.user.name)
+            if (told.id == known.id or by_name) and told.secret == known.secret:
+                return known.user, known.project
+    raise Refused(401, UNAUTHENTICATED)
+
+
 def _scope(cloud: Cloud, user: User, scope: Scope | None) -> Project | None:
     if scope is None or scope.project is None:
         return None
@@ -147,8 +170,11 @@ def _scope(cloud: Cloud, user: User, scope: Scope | None) -> Project | None:
 async def create_token(request: Request, response: Response, body: AuthBody) -> Json:
     """Log in. A wrong password and a project that is not the user's are told apart by nobody: both are 401."""
     cloud = _cloud(request)
-    user = _log_in(cloud, body.auth.identity)
-    project = _scope(cloud, user, body.auth.scope)
+    if body.auth.identity.application_credential is not None:
+        user, project = _log_in_by_application_credential(cloud, body.auth)
+    else:
+        user = _log_in(cloud, body.auth.identity)
+        project = _scope(cloud, user, body.auth.scope)
     issued = now()
     token = Token(user, project, issued + cloud.token_lifetime)
     secret = uuid.uuid4().hex + uuid.uuid4().hex
@@ -165,8 +191,8 @@ async def create_token(request: Request, response: Response, body: AuthBody) -> 
         content |= {
             "project": {"id": project.id, "name": project.name, "domain": DOMAIN},
             "is_domain": False,
-            "roles": [{"id": uuid.uuid5(uuid.NAMESPACE_DNS, "member").hex, "name": "member"}],
-            "catalog": catalog(_base(request), project),
+            "roles": [{"id": uuid.uuid5(uuid.NAMESPACE_DNS, role).hex, "name": role} for role in cloud.roles],
+            "catalog": catalog(_base(request), project, cloud.regions),
         }
     return {"token": content}
 
@@ -189,7 +215,7 @@ async def revoke_token(request: Request) -> None:
 async def show_catalog(request: Request) -> Json:
     """The catalog of the token's project."""
     project = _token(request).project
-    return {"catalog": catalog(_base(request), project) if project else []}
+    return {"catalog": catalog(_base(request), project, _cloud(request).regions) if project else []}
 
 
 @router.get("/auth/projects")

@@ -37,6 +37,7 @@ from lab.cloud.contents import PASSWORD, PROJECTS, USER, new_cloud
 from lab.cloud.faults import Faults
 from lab.cloud.refusals import Refused, answer_body, schema_text
 from lab.cloud.state import Cloud
+from lab.cloud.trouble import Network
 
 START_SECONDS = 20.0
 REFUSAL_PAGE = "<html><body><h1>{status}</h1>No server is available to handle this request.</body></html>"
@@ -109,6 +110,7 @@ def make_app(cloud: Cloud) -> FastAPI:
     for kind in (Refused, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _say_no)
     app.middleware("http")(_watch)
+    app.add_middleware(Network, faults=cloud.faults)
     return app
 
 
@@ -120,9 +122,21 @@ class CloudServer:
 
     Attributes:
         accelerator: QEMU's, "tcg" or "kvm".
+
+    Args:
+        certificate: a PEM file of key and certificate: it speaks HTTPS. None: plain HTTP.
     """
 
-    def __init__(self, directory: Path, *, address: str = "127.0.0.1", port: int = 0, accelerator: str = "tcg") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        accelerator: str = "tcg",
+        certificate: Path | None = None,
+    ) -> None:
+        self._certificate = certificate
         self.directory = directory
         self.accelerator = accelerator
         self._address = address
@@ -139,7 +153,7 @@ class CloudServer:
     @property
     def url(self) -> str:
         """The root of every service."""
-        return f"http://{self._address}:{self._port}"
+        return f"{'https' if self._certificate else 'http'}://{self._address}:{self._port}"
 
     @property
     def cloud(self) -> Cloud:
@@ -169,6 +183,7 @@ class CloudServer:
             ws="none",
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,
+            ssl_certfile=self._certificate,
         )
         server = self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -209,12 +224,32 @@ class CloudServer:
         return self.directory / "servers" / server_id / "console.log"
 
     def write_clouds_yaml(self, path: Path) -> None:
-        """Write the client's configuration, mode 0600: clouds "lab" (project infra) and "lab-sales" (project sales)."""
-        clouds = {"lab": self._entry(PROJECTS[0]), "lab-sales": self._entry(PROJECTS[1])}
+        """Write the client's configuration, mode 0600.
+
+        Its clouds: "lab" (project infra), "lab-sales" (project sales)
+        and "lab-application-credential" (bound to project infra).
+        """
+        clouds = {
+            "lab": self._entry(PROJECTS[0]),
+            "lab-sales": self._entry(PROJECTS[1]),
+            "lab-application-credential": self._entry_of_application_credential(),
+        }
         path.touch(mode=0o600)
         path.chmod(0o600)
         # JSON is YAML, and there is nothing to quote wrongly.
         path.write_text(json.dumps({"clouds": clouds}, indent=2) + "\n")
+
+    def _entry_of_application_credential(self) -> dict[str, Any]:
+        (credential,) = self._cloud.application_credentials.values()
+        return {
+            "auth_type": "v3applicationcredential",
+            "auth": {
+                "auth_url": f"{self.url}/identity/v3",
+                "application_credential_id": credential.id,
+                "application_credential_secret": credential.secret,
+            },
+            "region_name": identity.REGION,
+        }
 
     def _entry(self, project: str) -> dict[str, Any]:
         return {

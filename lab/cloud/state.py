@@ -60,6 +60,17 @@ class User:
 
 
 @dataclass(frozen=True)
+class ApplicationCredential:
+    """What logs in for a user in one project, and in no other."""
+
+    id: str
+    name: str
+    secret: str
+    user: User
+    project: Project
+
+
+@dataclass(frozen=True)
 class Token:
     """A token that Keystone gave; unscoped without a project."""
 
@@ -243,7 +254,10 @@ class Cloud:
         self.zones = ("nova", "az-1")
         self.projects: dict[str, Project] = {}
         self.users: dict[str, User] = {}
+        self.application_credentials: dict[str, ApplicationCredential] = {}
         self.tokens: dict[str, Token] = {}
+        self.regions: tuple[str, ...] = ("RegionOne",)
+        self.roles: tuple[str, ...] = ("member",)
         self.flavors: dict[str, Flavor] = {}
         self.volume_types: dict[str, VolumeType] = {}
         self.networks: dict[str, Network] = {}

@@ -25,7 +25,9 @@ from workflows.names import DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEU
 from workflows.operations import (
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
+    CheckTargetWorkflow,
     ListSourcesWorkflow,
+    ListTargetsWorkflow,
     ListVmsWorkflow,
     PreflightWorkflow,
 )
@@ -169,6 +171,8 @@ class Background:
                         WarmMigrationWorkflow,
                         ListSourcesWorkflow,
                         CheckSourceWorkflow,
+                        CheckTargetWorkflow,
+                        ListTargetsWorkflow,
                         ListVmsWorkflow,
                         CheckMigrationWorkflow,
                         PreflightWorkflow,

@@ -43,6 +43,15 @@ from xms.orders.source import (
     VmQuery,
 )
 from xms.orders.target import CheckTarget, TargetChecked
+from xms.orders.target_check import (
+    CloudService,
+    ListTargets,
+    QuotaLeft,
+    TargetList,
+    TargetQuestion,
+    TargetReport,
+    TargetSummary,
+)
 from xms.preflight.judge import judge
 
 GIB = 1 << 30
@@ -92,6 +101,41 @@ class Place(World):
             )
         report = SourceReport(source=order.source, product="VMware vCenter Server", version="8.0.3", build="24022515")
         return report if order.source == "prod-vcenter" else report.model_copy(update=POOR)
+
+    @activity.defn
+    async def list_targets(self, order: ListTargets) -> TargetList:
+        del order
+        here = TargetSummary(name="", cloud="production", attach="cinder")
+        return TargetList(
+            targets=(here, here.model_copy(update={"name": "west", "region": "west"})), worker="control-1"
+        )
+
+    @activity.defn
+    async def look_at_cloud(self, order: TargetQuestion) -> TargetReport:
+        if order.target not in {"", "west"}:
+            raise as_failure(
+                ConfigurationError(f"no target is called '{order.target}'", because="the worker's targets are: west")
+            )
+        good = CloudService(name="Nova", endpoint="https://c/compute", version="2.1", microversion="2.93")
+        down = CloudService(name="Cinder", problem="No server is available (HTTP 503)")
+        return TargetReport(
+            target=order.target,
+            cloud="production",
+            region=order.target or "east",
+            regions=("east", "west"),
+            project=order.project or "infra",
+            project_id="p-1",
+            user="xms",
+            roles=("admin", "member"),
+            attach="cinder",
+            services=(good, down) if order.target else (good,),
+            quotas=(
+                QuotaLeft(name="cores", used=60, limit=64),
+                QuotaLeft(name="volumes"),
+                QuotaLeft(name="ports", limit=0),
+            ),
+            worker="control-1",
+        )
 
     @activity.defn
     async def reach_hosts(self, order: ReachHosts) -> HostsReached:

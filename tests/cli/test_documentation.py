@@ -77,6 +77,8 @@ def test_the_keys_of_the_other_commands_are_documented(house: House) -> None:
         "xms source list": lambda: house.xms("source", "list", "-o", "json").json,
         "xms source show": lambda: house.xms("source", "show", "prod-vcenter", "-o", "json").json,
         "xms source check": lambda: house.xms("source", "check", "prod-vcenter", "-o", "json").json,
+        "xms target list": lambda: house.xms("target", "list", "-o", "json").json,
+        "xms target check": lambda: house.xms("target", "check", "-o", "json").json,
         "xms vm list": lambda: house.xms("vm", "list", "--source", "prod-vcenter", "-o", "json").json,
         "xms preflight": lambda: (
             house.xms("preflight", "--source", "prod-vcenter", "--vm", "web-03", "-o", "json").json

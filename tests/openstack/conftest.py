@@ -38,7 +38,9 @@ def cloud_server() -> Iterator[CloudServer]:
 def target_config(cloud_server: CloudServer, tmp_path_factory: pytest.TempPathFactory) -> TargetConfig:
     clouds = tmp_path_factory.mktemp("clouds") / "clouds.yaml"
     cloud_server.write_clouds_yaml(clouds)
-    return TargetConfig(cloud="lab", clouds_file=clouds, poll_seconds=0.1, zeroed_volume_types=("ssd",))
+    return TargetConfig(
+        cloud="lab", clouds_file=clouds, poll_seconds=0.1, retry_seconds=2.0, zeroed_volume_types=("ssd",)
+    )
 
 
 @pytest.fixture

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import keystoneauth1.exceptions
 import openstack.exceptions
 import pytest
 import requests.exceptions
 
-from lab.cloud.server import CloudServer
 from xms.config import TargetConfig
 from xms.errors import (
     BadInput,
@@ -26,7 +22,7 @@ from xms.errors import (
     XmsError,
 )
 from xms.models import Model
-from xms.openstack.cloud import Cloud, connect, rest
+from xms.openstack.cloud import Cloud, rest
 from xms.openstack.faults import from_status, translated
 
 
@@ -81,55 +77,54 @@ def test_what_the_libraries_raise_is_translated(raised: Exception, kind: type[Xm
     assert error.value.what == "it was not made"
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "quota"),
+    [
+        (
+            413,
+            "VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota.",
+            "gigabytes",
+        ),
+        (413, "VolumeLimitExceeded: Maximum number of volumes allowed (3) exceeded for quota 'volumes'.", "volumes"),
+        (403, "Quota exceeded for cores: Requested 1, but already used 0 of 0 cores", "cores"),
+        (403, "Quota exceeded for cores, ram: Requested 1, 2, but already used 0 of 0", "cores, ram"),
+        (409, "Quota exceeded for resources: ['port'].", "port"),
+    ],
+)
+def test_a_quota_that_is_exceeded_is_named(status: int, text: str, quota: str) -> None:
+    assert f"have the project's quota of {quota} raised" in from_status("it was not made", status, text, "req-1").do
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    for status in (400, 401, 403, 404):
+        assert from_status("it was not made", status, "no", "req-1").do
+
+
+def test_a_service_that_is_not_in_the_region_is_the_configurations_fault() -> None:
+    with pytest.raises(ConfigurationError, match="not in this region"), translated("it was not made"):
+        raise ValueError("Programming error choosing an endpoint.")
+    with pytest.raises(ValueError, match="another"), translated("it was not made"):
+        raise ValueError("another")
+
+
+def test_what_was_answered_is_told_even_where_a_library_hides_it() -> None:
+    def hidden(behind: Exception) -> XmsError:
+        error = openstack.exceptions.SDKException("something went wrong")
+        error.__cause__ = behind
+        with pytest.raises(XmsError) as told, translated("no log-in"):
+            raise error
+        return told.value
+
+    refused = hidden(keystoneauth1.exceptions.Unauthorized("no", request_id="req-7"))
+    assert isinstance(refused, TargetRefusedLogin)
+    assert "req-7" in refused.because
+    assert isinstance(hidden(keystoneauth1.exceptions.SSLError("self-signed")), TargetNotTrusted)
+    assert isinstance(hidden(keystoneauth1.exceptions.ConnectFailure("refused")), TargetUnreachable)
+
+
 def test_the_products_own_errors_pass_unchanged() -> None:
     with pytest.raises(Interrupted), translated("it was not made"):
         raise Interrupted("stop")
-
-
-def test_an_unknown_cloud_is_told(target_config: TargetConfig) -> None:
-    with pytest.raises(ConfigurationError, match="no log-in to cloud 'nope'"):
-        connect(target_config.model_copy(update={"cloud": "nope"}))
-
-
-def test_a_missing_clouds_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no log-in to cloud 'lab'"):
-        connect(TargetConfig(cloud="lab", clouds_file=tmp_path / "none.yaml"))
-
-
-def test_a_wrong_password_is_told_and_not_shown(target_config: TargetConfig, tmp_path: Path) -> None:
-    assert target_config.clouds_file is not None
-    clouds = json.loads(target_config.clouds_file.read_text())
-    clouds["clouds"]["lab"]["auth"]["password"] = "wrong-and-secret"
-    file = tmp_path / "clouds.yaml"
-    file.write_text(json.dumps(clouds))
-    with pytest.raises(TargetRefusedLogin) as error:
-        connect(TargetConfig(cloud="lab", clouds_file=file))
-    assert "wrong-and-secret" not in str(error.value)
-
-
-def test_a_cloud_that_is_down_is_unreachable(target_config: TargetConfig, tmp_path: Path) -> None:
-    assert target_config.clouds_file is not None
-    clouds = json.loads(target_config.clouds_file.read_text())
-    clouds["clouds"]["lab"]["auth"]["auth_url"] = "http://127.0.0.1:9/identity/v3"
-    file = tmp_path / "clouds.yaml"
-    file.write_text(json.dumps(clouds))
-    with pytest.raises(TargetUnreachable):
-        connect(TargetConfig(cloud="lab", clouds_file=file))
-
-
-def test_the_project_may_be_another_than_the_entrys(target_config: TargetConfig, cloud_server: CloudServer) -> None:
-    with connect(target_config, "sales") as sales, connect(target_config) as own:
-        assert sales.project_id == cloud_server.cloud.project_named("sales").id
-        assert own.project_id == cloud_server.cloud.project_named("infra").id
-
-
-def test_the_named_file_goes_before_the_environments(
-    target_config: TargetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "clouds.yaml"
-    other.write_text("clouds: {}\n")
-    monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(other))
-    connect(target_config).close()
 
 
 def test_every_call_has_a_time_limit(cloud: Cloud, target_config: TargetConfig) -> None:

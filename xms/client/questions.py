@@ -19,6 +19,7 @@ from xms.errors import NoWorker
 from xms.models import Model
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
 from xms.orders.source import ListSources, ListVms, SourceList, SourceQuery, SourceReport, VmList
+from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 OPERATION: Final = timedelta(seconds=210)
 """For a question that a worker passes on to the source and the target: two calls of 90 s and a verdict, see
@@ -51,6 +52,17 @@ class Questions:
         """The connection test of a source."""
         what = f"source {name} could not be tested"
         return await self._operation("CheckSourceWorkflow", SourceQuery(source=name), SourceReport, what)
+
+    async def targets(self) -> TargetList:
+        """The targets that the workers know."""
+        return await self._operation("ListTargetsWorkflow", ListTargets(), TargetList, "targets could not be listed")
+
+    async def check_target(self, name: str = "", project: str | None = None) -> TargetReport:
+        """The connection test of a target: the default one without a name, the entry's own project without another."""
+        what = f"target {name} could not be tested" if name else "the default target could not be tested"
+        return await self._operation(
+            "CheckTargetWorkflow", TargetQuestion(target=name, project=project), TargetReport, what
+        )
 
     async def vms(self, source: str, match: str = "") -> VmList:
         """The VMs of a source, all or those whose name matches a pattern ('web-*')."""

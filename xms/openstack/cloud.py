@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-import openstack.config
 import openstack.connection
 import openstack.exceptions
 
 from xms.config import TargetConfig
-from xms.errors import ConfigurationError
+from xms.errors import TargetRefusedLogin
+from xms.openstack import login
 from xms.openstack.faults import translated
-from xms.pulse import Pulse
+from xms.openstack.retries import RepeatingAdapter
+from xms.pulse import Pulse, no_pulse
 
 if TYPE_CHECKING:
     from openstack.block_storage.v3._proxy import Proxy as BlockStorage
     from openstack.compute.v2._proxy import Proxy as Compute
-    from openstack.config.cloud_region import CloudRegion
     from openstack.network.v2._proxy import Proxy as Network
 
 T = TypeVar("T")
@@ -33,8 +35,19 @@ JOB_KEY: Final = "xms_job"
 class Cloud:
     """One project of the target cloud. Close it, or use it as a context manager."""
 
-    def __init__(self, connection: openstack.connection.Connection, config: TargetConfig, project_id: str) -> None:
+    def __init__(
+        self,
+        connection: openstack.connection.Connection,
+        config: TargetConfig,
+        project_id: str,
+        *,
+        repeats: RepeatingAdapter,
+        project: str | None,
+    ) -> None:
         self.connection = connection
+        self._config = config
+        self._project = project
+        self._repeats = repeats
         self.name = config.cloud
         self.project_id = project_id
         self.poll_seconds = config.poll_seconds
@@ -73,6 +86,10 @@ class Cloud:
             rest(self.poll_seconds, pulse)
         return answer
 
+    def asked_once(self) -> AbstractContextManager[None]:
+        """Within it, this thread's calls are not asked again: for those that a late answer makes worthless."""
+        return self._repeats.asked_once()
+
     def close(self) -> None:
         """Give the connection back."""
         self.connection.close()
@@ -83,6 +100,8 @@ class Cloud:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, TargetRefusedLogin):
+            login.forget_log_in(self._config, self._project)
         self.close()
 
 
@@ -99,64 +118,46 @@ def rest(seconds: float, pulse: Pulse) -> None:
         pulse()
 
 
-def connect(config: TargetConfig, project: str | None = None) -> Cloud:
-    """Log in to the cloud that clouds.yaml describes.
+def connect(config: TargetConfig, project: str | None = None, pulse: Pulse = no_pulse) -> Cloud:
+    """Log in to a target.
 
     Args:
         config: names the entry of clouds.yaml and, if it is not in a standard place, the file.
-        project: name of the project to work in; None is the entry's own.
+        project: name or id of the project to work in; None is the entry's own.
+        pulse: beats while a call is asked again, on the thread that calls this. A call waits `config.retry_seconds` at
+            most, and `config.api_timeout_seconds` for its last answer.
 
     Raises:
-        ConfigurationError: there is no such entry, or it is incomplete.
+        ConfigurationError: there is no such entry, it is incomplete or unsafe, its credentials are bound to another
+            project, or its region is not the cloud's.
         TargetRefusedLogin: wrong credentials, or no role in the project.
         TargetUnreachable: Keystone does not answer.
     """
     what = f"no log-in to cloud '{config.cloud}'" + (f", project '{project}'" if project else "")
-    if config.clouds_file is not None and not config.clouds_file.is_file():
-        raise ConfigurationError(
-            what, because=f"there is no file {config.clouds_file}", do="correct target.clouds_file"
-        )
     with translated(what):
-        connection = openstack.connection.Connection(config=_region(config, project), app_name="xms")
+        entry = login.entry_of(config, project, what)
+        connection = openstack.connection.Connection(config=entry, app_name="xms")
+        repeats = RepeatingAdapter(config.retry_seconds, _resting(pulse))
         try:
-            project_id = connection.session.get_project_id()
-        except BaseException:
+            for scheme in list(connection.session.session.adapters):
+                connection.session.session.mount(scheme, repeats)
+            login.share_log_in(connection.session, config, project)
+            access = login.access(connection.session)
+            project_id = login.check_project(access, project, what)
+            login.check_region(access, entry.config.get("region_name"), what)
+        except BaseException as error:
             connection.close()
+            if isinstance(error, Exception):
+                login.forget_log_in(config, project)
             raise
-    if project_id is None:
-        connection.close()
-        raise ConfigurationError(what, because="its credentials are scoped to no project", do="add project_name to it")
-    return Cloud(connection, config, project_id)
+    return Cloud(connection, config, project_id, repeats=repeats, project=project)
 
 
-def _region(config: TargetConfig, project: str | None) -> CloudRegion:
-    """The entry of clouds.yaml, in the given project."""
-    explicit: dict[str, Any] = {}
-    if config.clouds_file is not None:
-        secure = config.clouds_file.with_name("secure.yaml")
-        explicit = {
-            "config_files": [str(config.clouds_file)],
-            "secure_files": [str(secure)],
-            # OS_CLIENT_CONFIG_FILE would go before a file that the configuration names.
-            "load_envvars": False,
-        }
-    clouds = openstack.config.OpenStackConfig(
-        # Without the SDK's own time limit one API that hangs would stall a worker for ever.
-        override_defaults={"api_timeout": config.api_timeout_seconds},
-        **explicit,
-    )
-    if project is not None:
-        _scope_to(clouds, config.cloud, project)
-    return clouds.get_one(cloud=config.cloud)
+def _resting(pulse: Pulse) -> Callable[[float], None]:
+    """A sleep that beats on the thread that made it: an activity's pulse belongs to the activity's thread."""
+    owner = threading.get_ident()
 
+    def sleep(seconds: float) -> None:
+        rest(seconds, pulse if threading.get_ident() == owner else no_pulse)
 
-def _scope_to(clouds: openstack.config.OpenStackConfig, cloud: str, project: str) -> None:
-    """Put the project into the entry itself: an id that stands there would win over a name given to `get_one`."""
-    entry = clouds.cloud_config.get("clouds", {}).get(cloud)
-    if entry is None:
-        return
-    auth = entry.setdefault("auth", {})
-    for place in (entry, auth):
-        for key in ("project_id", "tenant_id", "tenant_name", "project_name"):
-            place.pop(key, None)
-    auth["project_name"] = project
+    return sleep

@@ -86,13 +86,14 @@ class MetadataLease:
 
     def read(self) -> str:
         """Ask Cinder."""
-        with translated(f"the lease of volume {self._volume_id} was not read"):
+        with translated(f"the lease of volume {self._volume_id} was not read"), self._cloud.asked_once():
             volume = self._cloud.volumes.get_volume(self._volume_id)
         return str((volume.metadata or {}).get(LEASE_KEY, ""))
 
     def write(self, record: str) -> None:
         """Tell Cinder; no other metadata changes."""
-        with translated(f"the lease of volume {self._volume_id} was not written"):
+        # A record that is written late may overwrite that of who took the volume over meanwhile.
+        with translated(f"the lease of volume {self._volume_id} was not written"), self._cloud.asked_once():
             self._cloud.volumes.set_volume_metadata(self._volume_id, **{LEASE_KEY: record})
 
 
