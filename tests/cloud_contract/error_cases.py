@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from openstack.exceptions import (
     BadRequestException,
@@ -24,6 +24,7 @@ from openstack.exceptions import (
 from tests.cloud_contract.places import connection
 from tests.cloud_contract.scene import NOBODY, WORKER, Scene
 from xms.errors import (
+    ConfigurationError,
     QuotaExceeded,
     TargetFault,
     TargetNotFound,
@@ -32,6 +33,9 @@ from xms.errors import (
     TargetUnreachable,
     XmsError,
 )
+
+if TYPE_CHECKING:
+    from openstack.compute.v2.server import Server
 
 HUGE_GIB: Final = 1 << 24
 """16 PiB: no back end holds it."""
@@ -79,9 +83,12 @@ class Accepted:
     seen: Callable[[Any], bool]
 
 
-LOGIN: Final = "correct the credentials or the project in clouds.yaml"
+LOGIN: Final = "correct the credentials in clouds.yaml, or the project: the cloud does not tell which is wrong"
+REGION: Final = "correct the region in the target's configuration, or region_name and interface in clouds.yaml"
 RIGHT: Final = "give the account the right to do this in the target project"
-RAISE: Final = "have the project's quota raised, then retry the job"
+RAISE: Final = "have the project's quota of {} raised, then retry the job"
+VALUE: Final = "correct what the cloud does not accept, then retry the job"
+THERE: Final = "see that it is there, and that the project may use it, then retry the job"
 ADDRESS: Final = "free the address in the target network, then retry the job"
 
 
@@ -172,8 +179,8 @@ def boot_without_cores(scene: Scene) -> object:
         return boot()(scene)
 
 
-def boot_with(key: str, value: str) -> Callable[[Scene], object]:
-    def make(scene: Scene) -> object:
+def boot_with(key: str, value: str) -> Callable[[Scene], Server]:
+    def make(scene: Scene) -> Server:
         scene.cloud.volumes.set_volume_image_metadata(scene.bootable.id, **{key: value})
         try:
             return scene.new_server(scene.bootable)
@@ -238,6 +245,21 @@ def log_in(**wrong: str) -> Callable[[Scene], object]:
     return make
 
 
+def look_in_another_region(scene: Scene) -> object:
+    with connection(scene.place, region_name="Nowhere") as cloud:
+        return list(cloud.block_storage.volumes())
+
+
+def boot_and_remove(key: str, value: str) -> Callable[[Scene], object]:
+    def make(scene: Scene) -> object:
+        made = boot_with(key, value)(scene)
+        scene.remove_server(made)
+        scene.settled(scene.bootable, "available")
+        return made
+
+    return make
+
+
 CASES: Final = (
     # Cinder
     Case(
@@ -248,6 +270,7 @@ CASES: Final = (
         404,
         r"Volume type with name gold could not be found\.",
         TargetNotFound,
+        THERE,
     ),
     Case(
         "no such zone for volumes",
@@ -257,6 +280,7 @@ CASES: Final = (
         400,
         r"Availability zone 'az9' is invalid\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "a volume of no size",
@@ -266,6 +290,7 @@ CASES: Final = (
         400,
         r"Invalid input for field/attribute size\. Value: 0\. 0 is less than the minimum of 1",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "the quota of gigabytes is used up",
@@ -276,7 +301,7 @@ CASES: Final = (
         r"VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed gigabytes quota\. "
         r"Requested 11G, quota is \d+G and \d+G has been consumed\.",
         QuotaExceeded,
-        RAISE,
+        RAISE.format("gigabytes"),
     ),
     Case(
         "the quota of volumes is used up",
@@ -286,7 +311,7 @@ CASES: Final = (
         413,
         r"VolumeLimitExceeded: Maximum number of volumes allowed \(\d+\) exceeded for quota 'volumes'\.",
         QuotaExceeded,
-        RAISE,
+        RAISE.format("volumes"),
     ),
     Case(
         "no back end has the room",
@@ -305,6 +330,7 @@ CASES: Final = (
         400,
         r"Invalid input for field/attribute hw_disk_bus\. Value: 5\. 5 is not of type 'string'",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "image metadata of more than 255 characters",
@@ -314,6 +340,7 @@ CASES: Final = (
         400,
         r"Invalid input for field/attribute hw_disk_bus\. Value: x{300}\. 'x{300}' is too long",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "a second attachment",
@@ -352,6 +379,7 @@ CASES: Final = (
         404,
         rf"Volume {NOBODY} could not be found\.",
         TargetNotFound,
+        THERE,
     ),
     Case(
         "a volume does not become what is waited for",
@@ -391,6 +419,7 @@ CASES: Final = (
         400,
         r"IP address 10\.99\.0\.20 is not a valid IP for the specified subnet\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "the MAC is none",
@@ -400,6 +429,7 @@ CASES: Final = (
         400,
         r"Invalid input for mac_address\. Reason: '52:54:00:zz' is not a valid MAC address\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "a MAC on another project's network",
@@ -430,7 +460,7 @@ CASES: Final = (
         409,
         r"Quota exceeded for resources: \['port'\]\.",
         QuotaExceeded,
-        RAISE,
+        RAISE.format("port"),
     ),
     # Nova
     Case(
@@ -441,6 +471,7 @@ CASES: Final = (
         400,
         r"Block Device \S+ is not bootable\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such flavor",
@@ -450,6 +481,7 @@ CASES: Final = (
         400,
         r"Flavor nope could not be found\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such zone for servers",
@@ -459,6 +491,7 @@ CASES: Final = (
         400,
         r"The requested availability zone is not available",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such port",
@@ -468,6 +501,7 @@ CASES: Final = (
         400,
         rf"Port id {NOBODY} could not be found\.",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such disk bus",
@@ -477,6 +511,7 @@ CASES: Final = (
         400,
         r"Invalid image metadata\. Error: Field value foo is invalid",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such firmware",
@@ -486,6 +521,7 @@ CASES: Final = (
         400,
         r"Invalid image metadata\. Error: Field value bogus is invalid",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no such network adapter",
@@ -495,6 +531,7 @@ CASES: Final = (
         400,
         r"Invalid image metadata\. Error: Field value bogus is invalid",
         TargetRejected,
+        VALUE,
     ),
     Case(
         "no host has the room",
@@ -513,7 +550,7 @@ CASES: Final = (
         403,
         r"Quota exceeded for cores: Requested 1, but already used \d+ of \d+ cores",
         QuotaExceeded,
-        RAISE,
+        RAISE.format("cores"),
     ),
     Case(
         "a worker has the volume",
@@ -542,6 +579,7 @@ CASES: Final = (
         404,
         rf"Volume {NOBODY} could not be found\.",
         TargetNotFound,
+        THERE,
     ),
     Case(
         "the server has the volume already",
@@ -584,6 +622,16 @@ CASES: Final = (
         LOGIN,
     ),
     Case(
+        "a region that the cloud does not have",
+        "volumes",
+        look_in_another_region,
+        ValueError,
+        None,
+        r"Programming error choosing an endpoint\.",
+        ConfigurationError,
+        REGION,
+    ),
+    Case(
         "Keystone does not answer",
         "authorize",
         log_in(auth_url="http://127.0.0.1:9/v3"),
@@ -622,6 +670,20 @@ ACCEPTED: Final = (
         image_metadata(xms_no_such_key="1"),
         "XMS writes only keys that Nova knows",
         lambda answer: answer is None,
+    ),
+    Accepted(
+        "UEFI as the firmware",
+        "create_server",
+        boot_and_remove("hw_firmware_type", "uefi"),
+        "a host without UEFI's firmware is told only by the server's fault",
+        lambda made: bool(made.id),
+    ),
+    Accepted(
+        "SCSI as the disk bus",
+        "create_server",
+        boot_and_remove("hw_disk_bus", "scsi"),
+        "the model is given besides: virtio-scsi",
+        lambda made: bool(made.id),
     ),
     Accepted(
         "a multicast MAC",

@@ -28,7 +28,7 @@ SERVICES: Final = {
     },
     "Neutron, the ports": {"create_port"},
     "Nova, the servers": {"create_server", "create_volume_attachment", "create_flavor"},
-    "Keystone, the log-in": {"authorize"},
+    "Keystone, the log-in": {"authorize", "volumes"},
 }
 
 
@@ -67,7 +67,9 @@ def kind(error: type[XmsError]) -> str:
 
 def otherwise(error: type[XmsError]) -> str:
     """What one does where the error has no words for it."""
-    return "nothing while it is tried again" if error.retryable else "correct what it names, then retry the job"
+    if not error.retryable:
+        raise LookupError(f"{error.__name__} needs a person: the case has to say what to do")
+    return "nothing while it is tried again"
 
 
 def section_of_page() -> str:

@@ -23,8 +23,9 @@ def test_a_refusal_is_the_one_of_the_table_and_is_told_to_the_operator(scene: Sc
     assert getattr(refusal, "status_code", None) == case.status
     assert type(told.value) is case.becomes
     assert told.value.do == case.do
-    assert re.search(case.words, told.value.because), told.value.because
+    assert told.value.because
     if isinstance(refusal, HttpException):
+        assert re.search(case.words, told.value.because), told.value.because
         assert re.search(r"\(HTTP \d{3}, request req-\S+\)$", told.value.because)
 
 
