@@ -141,7 +141,7 @@ def real() -> Iterator[Place]:
                     network=OWN_NETWORK,
                     subnet=OWN_SUBNET,
                     prefix=OWN_RANGE.rpartition(".")[0],
-                    foreign_network="provider",
+                    foreign_network="shared-net",
                     quota=quota,
                     settings=_settings(clouds, PROJECT),
                 )
@@ -183,16 +183,9 @@ def _project_of_its_own(admin: Connection, user: str) -> Iterator[str]:
     identity.assign_project_role_to_user(project, identity.find_user(user), identity.find_role("member"))
     if admin.compute.find_flavor(HUGE) is None:
         admin.compute.create_flavor(name=HUGE, vcpus=1, ram=TEBIBYTE_IN_MIB, disk=0)
-    provider = admin.network.find_network("provider", ignore_missing=False)
-    grant = {"object_type": "network", "object_id": provider.id, "action": "access_as_shared"}
-    granted = [one for one in admin.network.rbac_policies(**grant) if one.target_project_id == project.id]
-    if not granted:
-        granted = [admin.network.create_rbac_policy(**grant, target_project_id=project.id)]
     try:
         yield str(project.id)
     finally:
-        for one in granted:
-            admin.network.delete_rbac_policy(one)
         if flavor := admin.compute.find_flavor(HUGE):
             admin.compute.delete_flavor(flavor)
         for group in list(admin.network.security_groups(project_id=project.id)):
