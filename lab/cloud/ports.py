@@ -117,6 +117,9 @@ def make_port(call: Call, wish: PortWish) -> Port:
         raise not_found("Network", wish.network_id)
     if network.project_id != call.project.id:
         _check_policy(wish)
+    for group in wish.security_groups or ():
+        if group != call.cloud.security_groups[call.project.id]:
+            raise Refused(404, f"Security group {group} does not exist", "SecurityGroupNotFound")
     limit = call.project.quota.ports
     if 0 <= limit <= len(call.cloud.of_project(call.cloud.ports, call.project)):
         raise Refused(409, "Quota exceeded for resources: ['port'].", "OverQuota")
@@ -145,8 +148,11 @@ def _check_policy(wish: PortWish) -> None:
     rules = []
     if wish.mac_address:
         rules.append("rule:create_port:mac_address")
-    if any(fixed.ip_address for fixed in wish.fixed_ips or ()):
-        rules.append("(rule:create_port:fixed_ips and (rule:create_port:fixed_ips:ip_address))")
+    fixed_ips = wish.fixed_ips or ()
+    if any(fixed.ip_address for fixed in fixed_ips):
+        names = ["subnet_id"] * any(fixed.subnet_id for fixed in fixed_ips) + ["ip_address"]
+        asked = " and ".join(f"rule:create_port:fixed_ips:{name}" for name in names)
+        rules.append(f"(rule:create_port:fixed_ips and ({asked}))")
     if rules:
         text = f"({' and '.join(['rule:create_port', *rules])}) is disallowed by policy"
         raise Refused(403, text, "PolicyNotAuthorized")

@@ -36,6 +36,7 @@ from xms.errors import (
 
 if TYPE_CHECKING:
     from openstack.compute.v2.server import Server
+    from openstack.network.v2.subnet import Subnet
 
 HUGE_GIB: Final = 1 << 24
 """16 PiB: no back end holds it."""
@@ -156,8 +157,16 @@ def foreign_port(scene: Scene, **wishes: object) -> object:
 
 
 def foreign_port_at_an_address(scene: Scene) -> object:
-    address = scene.foreign_subnet.cidr.rpartition(".")[0] + ".150"
-    return foreign_port(scene, fixed_ips=[{"ip_address": address}])
+    return foreign_port(scene, fixed_ips=[{"ip_address": _address_in(scene.foreign_subnet)}])
+
+
+def foreign_port_at_an_address_in_a_subnet(scene: Scene) -> object:
+    subnet = scene.foreign_subnet
+    return foreign_port(scene, fixed_ips=[{"subnet_id": subnet.id, "ip_address": _address_in(subnet)}])
+
+
+def _address_in(subnet: Subnet) -> str:
+    return str(subnet.cidr).rpartition(".")[0] + ".150"
 
 
 def no_more_ports(scene: Scene) -> object:
@@ -449,6 +458,37 @@ CASES: Final = (
         403,
         r"\(rule:create_port and \(rule:create_port:fixed_ips and \(rule:create_port:fixed_ips:ip_address\)\)\) "
         r"is disallowed by policy",
+        TargetRefusedLogin,
+        RIGHT,
+    ),
+    Case(
+        "an address in a subnet of another project's network",
+        "create_port",
+        foreign_port_at_an_address_in_a_subnet,
+        ForbiddenException,
+        403,
+        r"\(rule:create_port and \(rule:create_port:fixed_ips and \(rule:create_port:fixed_ips:subnet_id and "
+        r"rule:create_port:fixed_ips:ip_address\)\)\) is disallowed by policy",
+        TargetRefusedLogin,
+        RIGHT,
+    ),
+    Case(
+        "no such security group",
+        "create_port",
+        port(security_groups=[NOBODY]),
+        NotFoundException,
+        404,
+        rf"Security group {NOBODY} does not exist",
+        TargetNotFound,
+        THERE,
+    ),
+    Case(
+        "no such security group, and a MAC on another project's network",
+        "create_port",
+        lambda scene: foreign_port(scene, mac_address=scene.mac(), security_groups=[NOBODY]),
+        ForbiddenException,
+        403,
+        r"\(rule:create_port and rule:create_port:mac_address\) is disallowed by policy",
         TargetRefusedLogin,
         RIGHT,
     ),
