@@ -16,7 +16,7 @@ from tests.target_killed.calls import Blow, Calls, Point, watch
 from xms.config import Config
 from xms.errors import XmsError
 from xms.models import Model
-from xms.openstack import host_connection
+from xms.openstack import attachments, host_connection
 from xms.openstack.claim import Claim, claim_volumes
 from xms.openstack.cloud import connect
 from xms.openstack.lease import Holder
@@ -26,6 +26,9 @@ from xms.pulse import no_pulse
 
 # In the process that all workers are forked from, on its only thread, as a worker does it.
 host_connection.load_os_brick()
+
+attachments.wait_available.__kwdefaults__["timeout"] = 5.0
+"""The stand-in frees a volume at once, where a cloud may take minutes: what is not free by then holds a late call."""
 
 
 class WriteVolumes(VolumesOrder):
