@@ -90,7 +90,7 @@ class TargetActivities:
     def finalize_volumes(self, order: FinalizeVolumes) -> Done:
         """Make the root volume bootable, and describe the converted guest on it."""
         with self._project(order.target.target_project) as cloud:
-            volumes.finalize(cloud, order, activity_pulse())
+            volumes.finalize(cloud, order)
         return Done()
 
     @activity.defn(no_thread_cancel_exception=True)

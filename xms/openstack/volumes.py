@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from xms.errors import TargetNotFound, TargetRejected, VolumeFailed
@@ -11,7 +11,7 @@ from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.lease import LEASE_KEY, Holder, Lease, LeaseRecord, MetadataLease
 from xms.orders.target import ExtendVolume, FinalizeVolumes, MakeVolume, VolumeMade
-from xms.pulse import Pulse, no_pulse
+from xms.pulse import Pulse
 
 if TYPE_CHECKING:
     from openstack.block_storage.v3.volume import Volume
@@ -129,13 +129,10 @@ def delete(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hold
         if not volume.status.startswith("error") and volume.status != "deleting":
             release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
         _delete(cloud, volume_id, pulse)
-    _delete_second_ones(cloud, job_id, (), pulse)
 
 
-def finalize(cloud: Cloud, order: FinalizeVolumes, pulse: Pulse = no_pulse) -> None:
+def finalize(cloud: Cloud, order: FinalizeVolumes) -> None:
     """Make the root volume bootable and describe the converted guest on it. Only the root volume's description counts.
-
-    A second volume that a lost answer left for a disk, and that was never written to, is deleted.
 
     Raises:
         TargetRejected: Nova would refuse a value at boot.
@@ -149,8 +146,6 @@ def finalize(cloud: Cloud, order: FinalizeVolumes, pulse: Pulse = no_pulse) -> N
     with translated(f"volume {root.volume_id} was not made bootable"):
         cloud.volumes.set_volume_bootable_status(root.volume_id, bootable=True)
         cloud.volumes.set_volume_image_metadata(root.volume_id, **description)
-    kept = [disk.volume_id for disk in order.disks if disk.volume_id is not None]
-    _delete_second_ones(cloud, order.target.job_id, kept, pulse)
 
 
 def image_metadata(order: FinalizeVolumes) -> dict[str, str]:
@@ -182,42 +177,16 @@ def image_metadata(order: FinalizeVolumes) -> dict[str, str]:
 
 
 def _of_disk(cloud: Cloud, job_id: str, disk_key: int) -> Volume | None:
-    """The volume of the disk. Where two attempts made one each: the one that was written to, else the older one."""
-    of_disk = [volume for volume in _of_job(cloud, job_id) if volume.metadata.get(DISK_KEY) == str(disk_key)]
-    return min(
-        of_disk,
-        key=lambda volume: (LEASE_KEY not in volume.metadata, str(volume.created_at), str(volume.id)),
-        default=None,
-    )
-
-
-def _of_job(cloud: Cloud, job_id: str) -> list[Volume]:
-    """The volumes that carry the job's id, without those that are being deleted."""
+    """The oldest volume of the disk: where two attempts made one each, both choose the same."""
     with translated(f"the volumes of job {job_id} were not listed"):
-        return [
+        of_disk = [
             volume
             for volume in cloud.volumes.volumes(details=True)
-            if (volume.metadata or {}).get(JOB_KEY) == job_id and volume.status not in ("deleting", "error_deleting")
+            if (volume.metadata or {}).get(JOB_KEY) == job_id
+            and (volume.metadata or {}).get(DISK_KEY) == str(disk_key)
+            and volume.status not in ("deleting", "error_deleting")
         ]
-
-
-def _delete_second_ones(cloud: Cloud, job_id: str, kept: Collection[str], pulse: Pulse) -> None:
-    """Delete what a call made that Cinder carried out only after the next attempt had looked for it and made its own.
-
-    Cinder knows no call that makes a volume once. Such a volume was never leased, so nothing was ever written to it:
-    one with a lease, whoever's, is not touched.
-    """
-    for volume in _of_job(cloud, job_id):
-        if (
-            str(volume.id) not in kept
-            and DISK_KEY in volume.metadata
-            and LEASE_KEY not in volume.metadata
-            and volume.status in ("available", "error")
-            and not volume.attachments
-            and not volume.source_volume_id
-            and not volume.snapshot_id
-        ):
-            _delete(cloud, str(volume.id), pulse)
+    return min(of_disk, key=lambda volume: (str(volume.created_at), str(volume.id)), default=None)
 
 
 def _is_free(volume: Volume) -> bool:
