@@ -88,6 +88,8 @@ def work(config: Config, parent: Connection) -> None:
             answer = _do(config, step)
         except XmsError as failure:
             error, retryable = f"{type(failure).__name__}: {failure}", failure.retryable
+        if not calls.struck:
+            calls.wait_for_late()
         parent.send(Outcome(answer, tuple(calls.points), calls.struck, error, retryable))
 
 
