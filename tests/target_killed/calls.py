@@ -41,6 +41,15 @@ class Blow(StrEnum):
     def kills(self) -> bool:
         return self in (Blow.KILLED_BEFORE, Blow.KILLED_AFTER)
 
+    @property
+    def at_questions(self) -> bool:
+        """Whether it is something of its own where the call only asks.
+
+        Killed before a question is killed after the call before it; a question that is not answered is the same
+        whether the cloud or the connection failed, and does nothing when it comes late.
+        """
+        return self in (Blow.KILLED_AFTER, Blow.UNAVAILABLE)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -136,7 +145,10 @@ def watch(calls: Calls) -> None:
     send = requests.adapters.HTTPAdapter.send
 
     def watched(
-        adapter: requests.adapters.HTTPAdapter, request: requests.PreparedRequest, *arguments: Any, **named: Any
+        adapter: requests.adapters.HTTPAdapter,
+        request: requests.PreparedRequest,
+        *arguments: Any,  # noqa: ANN401 - requests' own
+        **named: Any,  # noqa: ANN401 - the same
     ) -> requests.Response:
         if not calls.strikes(request):
             return send(adapter, request, *arguments, **named)

@@ -1,4 +1,4 @@
-"""A stand-in cloud of these tests' own, so that what it holds is theirs."""
+"""A stand-in cloud of each module's own, so that what it holds is the module's."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from lab.cloud.server import CloudServer
-from tests.openstack.conftest import PROJECT
-from tests.target_killed.stage import Stage
-from xms.config import TargetConfig
+from tests.target_killed.stage import Run, Stage, make_stage
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def attach() -> Literal["cinder", "nova"]:
+    """How workers get at volumes; a module may have another one."""
+    return "cinder"
+
+
+@pytest.fixture(scope="module")
+def stage(attach: Literal["cinder", "nova"]) -> Iterator[Stage]:
     # Not tmp_path: QEMU's sockets in it need a short path.
     directory = Path(tempfile.mkdtemp(prefix="xms-killed-", dir="/tmp"))
     server = CloudServer(directory)
     server.start()
-    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1)
-    server.faults.volume_seconds = 0.02
-    server.faults.server_seconds = 0.02
-    clouds = tmp_path_factory.mktemp("clouds") / "clouds.yaml"
-    server.write_clouds_yaml(clouds)
-    yield Stage(server, TargetConfig(cloud="lab", clouds_file=clouds, poll_seconds=0.03))
+    yield make_stage(server, directory, attach)
     server.stop()
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def untouched(stage: Stage) -> Run:
+    """A job that nothing happens to: what is to be compared with, and the calls that there are."""
+    run = stage.play("untouched")
+    assert not run.trouble
+    assert not run.errors
+    return run

@@ -9,9 +9,12 @@ from typing import Final
 from lab.cloud.server import CloudServer
 from lab.cloud.state import Attachment, Volume
 from tests.target_killed.itinerary import MIB, Job
+from xms.openstack.boot_record import BOOT_KEY
 from xms.openstack.lease import LEASE_KEY, LeaseRecord
 
 LOOKED_AT: Final = 3 * MIB
+RECORDS: Final = frozenset({LEASE_KEY, BOOT_KEY})
+"""What tells how things came about, which is another story for each job: the lease, and what may have booted."""
 OF_A_SERVER: Final = "a server"
 OF_A_WORKER: Final = "a worker"
 
@@ -73,7 +76,7 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
         return text
 
     def pairs(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted((key, told(value)) for key, value in values.items() if key != LEASE_KEY))
+        return tuple(sorted((key, told(value)) for key, value in values.items() if key not in RECORDS))
 
     def named(name: str | None) -> bool:
         return str(name or "").split(" ")[0] == job.vm
@@ -91,7 +94,7 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
                         bootable=volume.bootable,
                         metadata=pairs(volume.metadata),
                         image_metadata=pairs(volume.image_metadata),
-                        attached_to=tuple(user(each) for each in attachments if each.volume is volume),
+                        attached_to=tuple(user(server, each) for each in attachments if each.volume is volume),
                         leased=leased(volume),
                         digest=digest(volume),
                     )
@@ -130,9 +133,11 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
     )
 
 
-def user(attachment: Attachment) -> str:
-    """Who has the volume, and how far that is."""
-    return f"{OF_A_SERVER if attachment.server_id else OF_A_WORKER}, {attachment.status}"
+def user(server: CloudServer, attachment: Attachment) -> str:
+    """Who has the volume, and how far that is. A worker may be a server itself."""
+    holder = server.cloud.servers.get(attachment.server_id or "")
+    of_a_worker = not attachment.server_id or (holder is not None and holder.links is not None)
+    return f"{OF_A_WORKER if of_a_worker else OF_A_SERVER}, {attachment.status}"
 
 
 def leased(volume: Volume) -> bool:

@@ -204,3 +204,9 @@ WAY_BACK: Final = (
 )
 CLEAN_UP: Final = (Stop("delete the volumes", "delete_volumes", volumes_order),)
 ITINERARY: Final = (*WAY_THERE, *WAY_BACK, *CLEAN_UP)
+ATTACHING: Final = tuple(
+    stop
+    for stop in ITINERARY
+    if stop.activity in {"make_volume", "delete_volumes"} or stop.title in {"convert", "release after the conversion"}
+)
+"""The part that is another one where workers attach by Nova."""

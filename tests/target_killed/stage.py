@@ -7,21 +7,23 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 from lab.cloud.server import CloudServer
+from tests.openstack.conftest import PROJECT
 from tests.target_killed.calls import Blow, Point
 from tests.target_killed.holdings import Holdings, holdings
-from tests.target_killed.itinerary import ITINERARY, Job, Stop
+from tests.target_killed.itinerary import ATTACHING, ITINERARY, Job, Stop
 from tests.target_killed.worker import Outcome, Step, work
 from xms.config import Config, TargetConfig, WorkerConfig
 
-LEASE: Final = 2.0
-LONG_LEASE: Final = 8.0
+LEASE: Final = 3.0
+LONG_LEASE: Final = 12.0
 """So long that a victim has no renewal to make, whose time is chance. Its successor waits for its own lease only."""
 ANSWER_SECONDS: Final = 240.0
 """More than a claim waits for a volume on which a late attachment came up just then; the next attempt removes it."""
-TRIES: Final = 6
+TRIES: Final = 10
 
 
 def processes() -> ForkServerContext:
@@ -92,12 +94,38 @@ class StepFailed(Exception):
     """A step did not come to its end, however often it was tried."""
 
 
-class Stage:
-    """Where jobs are played, one for each call that a step makes."""
+@dataclass(frozen=True)
+class Machine:
+    """Where a worker runs: an instance of the cloud, or any machine with the storage network.
 
-    def __init__(self, server: CloudServer, target: TargetConfig) -> None:
-        self.server = server
-        self.target = target
+    Attributes:
+        worker: the worker's name.
+        data_dir: the worker's.
+        instance: its id, where it is one.
+        devices: where its disks appear, where it is one.
+    """
+
+    worker: str
+    data_dir: Path
+    instance: str | None = None
+    devices: Path = Path("/dev/disk/by-id")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where jobs are played, one for each call that a step makes.
+
+    Attributes:
+        victims: where the workers run that something happens to.
+        successors: where those run that go on after a kill.
+        itinerary: what the jobs do.
+    """
+
+    server: CloudServer
+    target: TargetConfig
+    victims: Machine
+    successors: Machine
+    itinerary: tuple[Stop, ...]
 
     def play(
         self,
@@ -110,14 +138,14 @@ class Stage:
         """Take a job through the itinerary. In each step of the plan its worker is struck at that call.
 
         After each step, whoever came to its end, the cloud has to hold what it holds where nothing was struck. So each
-        step begins as on a fresh job, and one job can be struck in all of its steps. What is not `expected` of a step is
-        not looked at.
+        step begins as on a fresh job, and one job can be struck in all of its steps. Steps that nothing is `expected`
+        of are not looked at.
         """
         run = Run(Job(vm))
         plan = plan or {}
-        worker = self._worker("victim" if blow else "worker", LONG_LEASE if blow is None or blow.kills else LEASE)
+        worker = self._worker(self.victims, LONG_LEASE if blow is None or blow.kills else LEASE)
         try:
-            for stop in ITINERARY:
+            for stop in self.itinerary:
                 worker = self._pass(run, stop, worker, blow, plan.get(stop.title))
                 now = run.after[stop.title] = holdings(self.server, run.job)
                 if expected is not None and stop.title in expected and now != expected[stop.title]:
@@ -129,8 +157,15 @@ class Stage:
             worker.end()
         return run
 
-    def _worker(self, name: str, lease_seconds: float) -> WorkerProcess:
-        return WorkerProcess(Config(worker=WorkerConfig(name=name, lease_seconds=lease_seconds), target=self.target))
+    def _worker(self, machine: Machine, lease_seconds: float) -> WorkerProcess:
+        worker = WorkerConfig(
+            name=machine.worker,
+            data_dir=machine.data_dir,
+            instance=machine.instance,
+            devices=machine.devices,
+            lease_seconds=lease_seconds,
+        )
+        return WorkerProcess(Config(worker=worker, target=self.target))
 
     def _pass(self, run: Run, stop: Stop, worker: WorkerProcess, blow: Blow | None, at: Point | None) -> WorkerProcess:
         """Do a step, again after each failure that Temporal would try again after; returns the worker that lives."""
@@ -143,7 +178,7 @@ class Stage:
                 run.struck.add((stop.title, at))
                 died = True
                 worker.end()
-                worker = self._worker("successor", LEASE)
+                worker = self._worker(self.successors, LEASE)
             else:
                 run.points[stop.title] = outcome.points
                 if outcome.struck:
@@ -161,7 +196,7 @@ class Stage:
         if died:
             # The successor's short lease would have its own renewals struck, whose time is chance.
             worker.end()
-            worker = self._worker("victim", LONG_LEASE)
+            worker = self._worker(self.victims, LONG_LEASE)
         return worker
 
 
@@ -173,3 +208,32 @@ def differing(now: Holdings, expected: Holdings, where: str) -> str:
         lines += [f"  there is     {one}" for one in left if one not in right or len(left) != len(right)]
         lines += [f"  there should {one}" for one in right if one not in left]
     return "\n".join(lines)
+
+
+def make_stage(server: CloudServer, directory: Path, attach: Literal["cinder", "nova"]) -> Stage:
+    """A stage over a cloud that does everything quickly."""
+    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1)
+    faults = server.faults
+    # A volume is long enough in the making to be seen so: else it were chance what calls there are.
+    faults.volume_seconds = 0.15
+    faults.server_seconds = faults.attach_seconds = 0.02
+    clouds = directory / "clouds.yaml"
+    server.write_clouds_yaml(clouds)
+    victims, successors = (_machine(server, directory / name, attach) for name in ("victim", "successor"))
+    target = TargetConfig(
+        cloud="lab",
+        clouds_file=clouds,
+        attach=attach,
+        poll_seconds=0.03,
+        # What is asked again within a call never reaches the activity, whose repetition is what is looked at here.
+        retry_seconds=0,
+    )
+    return Stage(server, target, victims, successors, itinerary=ITINERARY if attach == "cinder" else ATTACHING)
+
+
+def _machine(server: CloudServer, directory: Path, attach: Literal["cinder", "nova"]) -> Machine:
+    if attach == "cinder":
+        return Machine(directory.name, directory)
+    devices = directory / "by-id"
+    devices.mkdir(parents=True)
+    return Machine(directory.name, directory, server.add_worker_instance(PROJECT, devices), devices)

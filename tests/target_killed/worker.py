@@ -17,6 +17,7 @@ from xms.config import Config
 from xms.errors import XmsError
 from xms.models import Model
 from xms.openstack import attachments, host_connection
+from xms.openstack.attach_way import attach_way
 from xms.openstack.claim import Claim, claim_volumes
 from xms.openstack.cloud import connect
 from xms.openstack.lease import Holder
@@ -27,7 +28,7 @@ from xms.pulse import no_pulse
 # In the process that all workers are forked from, on its only thread, as a worker does it.
 host_connection.load_os_brick()
 
-attachments.wait_available.__kwdefaults__["timeout"] = 5.0
+attachments.wait_available.__kwdefaults__ = {"timeout": 5.0}
 """The stand-in frees a volume at once, where a cloud may take minutes: what is not free by then holds a late call."""
 
 
@@ -104,10 +105,14 @@ def _do(config: Config, step: Step) -> Model:
 
 def write(config: Config, order: WriteVolumes) -> Done:
     """Write to volumes and flush them."""
+    target = config.target_named(order.target.target_name)
     holder = Holder(config.worker.name, config.worker.lease_seconds)
+    way = attach_way(target, config.worker)
     with (
-        connect(config.target, order.target.target_project) as cloud,
-        claim_volumes(cloud, order.volume_ids, job_id=order.target.job_id, holder=holder, pulse=no_pulse) as claims,
+        connect(target, order.target.target_project) as cloud,
+        claim_volumes(
+            cloud, order.volume_ids, job_id=order.target.job_id, holder=holder, pulse=no_pulse, way=way
+        ) as claims,
     ):
         for claim, content in zip(claims, order.content, strict=True):
             _write(claim, order.offset, content)
