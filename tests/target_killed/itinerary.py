@@ -1,0 +1,212 @@
+"""What a job has the cloud do from its submission to the end, undo and clean-up included, in the workflow's order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.openstack.conftest import GIB, PROJECT
+from tests.target_killed.worker import WRITE, WriteVolumes
+from xms.models import Disk, MigrationSpec, Model, NetworkMapping, Nic, job_id
+from xms.orders.source import VmDetails, VmDisk, VmNic
+from xms.orders.target import (
+    BootServer,
+    CheckTarget,
+    ExtendVolume,
+    FinalizeVolumes,
+    MakePorts,
+    MakeVolume,
+    PortsMade,
+    SeeRunning,
+    ServerMade,
+    ServerOrder,
+    TargetChecked,
+    TargetOrder,
+    VolumeMade,
+    VolumesOrder,
+)
+
+MIB: Final = 1 << 20
+DISKS: Final = (2000, 2001)
+NICS: Final = (4000, 4001)
+NETWORKS: Final = ("internal-net", "backup-net")
+GREETING: Final = b"the guest of the test runs\r\n"
+REPLICATED: Final = tuple(f"replica of {key} ".encode() * 512 for key in DISKS)
+CONVERTED: Final = tuple(f"conversion of {key} ".encode() * 512 for key in DISKS)
+
+
+def boot_sector() -> bytes:
+    """16-bit code that writes the greeting to the first serial port, byte by byte, and halts."""
+    code = bytes.fromhex("31c0 8ed8 be157c ac 84c0 7406 baf803 ee ebf5 f4 ebfd") + GREETING + b"\0"
+    return code.ljust(510, b"\0") + b"\x55\xaa"
+
+
+@dataclass
+class Job:
+    """One VM's migration, as far as the cloud is concerned: what the workflow would remember of it."""
+
+    vm: str
+    volumes: dict[int, str] = field(default_factory=dict)
+    nics: tuple[Nic, ...] = ()
+    server_id: str = ""
+
+    @property
+    def target(self) -> TargetOrder:
+        return TargetOrder(job_id=job_id("prod", self.vm), target_project=PROJECT)
+
+    @property
+    def volume_ids(self) -> tuple[str, ...]:
+        return tuple(self.volumes[key] for key in DISKS)
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        return tuple(
+            Disk(key=key, label=f"Hard disk {place + 1}", capacity=GIB, volume_id=self.volumes[key])
+            for place, key in enumerate(DISKS)
+        )
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        digest = hashlib.sha256(self.vm.encode()).hexdigest()
+        return tuple(f"00:50:56:{digest[:2]}:{digest[2:4]}:{place:02x}" for place in range(len(NICS)))
+
+    @property
+    def spec(self) -> MigrationSpec:
+        return MigrationSpec(
+            source="prod",
+            vm=self.vm,
+            target_project=PROJECT,
+            instance_name=self.vm,
+            flavor="m1.nano",
+            volume_type="ssd",
+            network_map=tuple(NetworkMapping(source=f"net {name}", network=name) for name in NETWORKS),
+        )
+
+    @property
+    def details(self) -> VmDetails:
+        return VmDetails(
+            moref="vm-1",
+            name=self.vm,
+            power_state="poweredOn",
+            cpus=1,
+            memory=128 * MIB,
+            disks=tuple(VmDisk(key=key, label=f"Hard disk {key}", capacity=GIB, path="[ds] a.vmdk") for key in DISKS),
+            nics=tuple(
+                VmNic(key=key, label=f"Network adapter {place + 1}", mac=mac, network=f"net {network}")
+                for place, (key, mac, network) in enumerate(zip(NICS, self.macs, NETWORKS, strict=True))
+            ),
+        )
+
+    def take_in(self, order: Model, answer: Model | None) -> None:
+        """Remember what a step answered, as the workflow does."""
+        if isinstance(order, MakeVolume) and isinstance(answer, VolumeMade):
+            self.volumes[order.disk_key] = answer.volume_id
+        elif isinstance(answer, TargetChecked | PortsMade):
+            self.nics = answer.nics
+        elif isinstance(answer, ServerMade):
+            self.server_id = answer.server_id
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One step of the itinerary: the activity, and the order that a job gives it."""
+
+    title: str
+    activity: str
+    order: Callable[[Job], Model]
+
+
+def make_volume(key: int) -> Stop:
+    return Stop(
+        f"make the volume of {key}",
+        "make_volume",
+        lambda job: MakeVolume(
+            target=job.target, disk_key=key, capacity=GIB, name=f"{job.vm} {key}", volume_type="ssd"
+        ),
+    )
+
+
+def volumes_order(job: Job) -> VolumesOrder:
+    return VolumesOrder(target=job.target, volume_ids=job.volume_ids)
+
+
+def stream(place: int, content: bytes, offset: int) -> Stop:
+    return Stop(
+        f"stream {DISKS[place]} to {offset}",
+        WRITE,
+        lambda job: WriteVolumes(
+            target=job.target, volume_ids=(job.volume_ids[place],), content=(content,), offset=offset
+        ),
+    )
+
+
+EXTENDED: Final = 2 * GIB
+WAY_THERE: Final = (
+    Stop("check the target", "check_target", lambda job: CheckTarget(spec=job.spec, vm=job.details)),
+    make_volume(DISKS[0]),
+    make_volume(DISKS[1]),
+    Stop(
+        "extend the first volume",
+        "extend_volume",
+        lambda job: ExtendVolume(target=job.target, volume_id=job.volumes[DISKS[0]], capacity=EXTENDED),
+    ),
+    stream(0, boot_sector(), 0),
+    stream(1, REPLICATED[1], 0),
+    Stop("release after the sync", "release_volumes", volumes_order),
+    Stop(
+        "check before the cutover",
+        "check_target",
+        lambda job: CheckTarget(spec=job.spec, vm=job.details, for_cutover=True),
+    ),
+    Stop(
+        "make the ports",
+        "make_ports",
+        lambda job: MakePorts(target=job.target, instance_name=job.vm, nics=job.nics),
+    ),
+    stream(0, REPLICATED[0], MIB),
+    Stop(
+        "convert",
+        WRITE,
+        lambda job: WriteVolumes(target=job.target, volume_ids=job.volume_ids, content=CONVERTED, offset=2 * MIB),
+    ),
+    Stop("release after the conversion", "release_volumes", volumes_order),
+    Stop(
+        "finalize",
+        "finalize_volumes",
+        lambda job: FinalizeVolumes(target=job.target, disks=job.disks, root_disk_key=DISKS[0], os_type="linux"),
+    ),
+    Stop(
+        "boot",
+        "boot_server",
+        lambda job: BootServer(
+            target=job.target, spec=job.spec, disks=job.disks, root_disk_key=DISKS[0], nics=job.nics
+        ),
+    ),
+    Stop(
+        "see it running",
+        "see_running",
+        lambda job: SeeRunning(
+            server=ServerOrder(target=job.target, server_id=job.server_id),
+            console_evidence="guest of the test runs",
+            timeout_seconds=120,
+        ),
+    ),
+)
+WAY_BACK: Final = (
+    Stop(
+        "remove the server",
+        "remove_server",
+        lambda job: ServerOrder(target=job.target, server_id=job.server_id),
+    ),
+    Stop("remove the ports", "remove_ports", lambda job: job.target),
+)
+CLEAN_UP: Final = (Stop("delete the volumes", "delete_volumes", volumes_order),)
+ITINERARY: Final = (*WAY_THERE, *WAY_BACK, *CLEAN_UP)
+ATTACHING: Final = tuple(
+    stop
+    for stop in ITINERARY
+    if stop.activity in {"make_volume", "delete_volumes"} or stop.title in {"convert", "release after the conversion"}
+)
+"""The part that is another one where workers attach by Nova."""
