@@ -49,6 +49,7 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
 from xms.config import Config, find_config
 from xms.errors import ConfigurationError, ProgramMissing, XmsError
+from xms.openstack import rbd_export
 from xms.openstack.host_connection import load_os_brick
 from xms.sources import load_followed_config
 from xms.vsphere.sessions import Sessions
@@ -84,6 +85,9 @@ def check_programs(config: Config) -> None:
         "qemu-img": "package qemu-utils",
         config.conversion.program: "package virt-v2v",
     }
+    if config.target.attach == "cinder" and config.target.ceph_conf.exists():
+        # This worker is set up for Ceph: better told now than when the first volume turns out to be there.
+        needed |= rbd_export.PROGRAMS
     for program, origin in needed.items():
         if shutil.which(program) is None:
             raise ProgramMissing(
@@ -163,6 +167,7 @@ async def serve(config: Config, role: Role) -> None:
     if role in {"all", "data"}:
         check_programs(config)
         prepare_data_directory(config.worker.data_dir)
+        rbd_export.end_leftovers(config.worker.data_dir / rbd_export.DIRECTORY)
     load_os_brick()
     client = await connect(runtime=runtime_with_metrics(config.worker.metrics))
     await register_search_attributes(client)

@@ -10,6 +10,7 @@ from xms.config import Config
 from xms.conversion.transaction import Conversion
 from xms.errors import ConversionFailed
 from xms.models import Disk
+from xms.openstack.attach_way import attach_way
 from xms.openstack.claim import claim_volumes, keep_alive
 from xms.openstack.cloud import connect
 from xms.openstack.lease import Holder
@@ -29,10 +30,11 @@ class ConversionActivities:
         """Convert the guest on new overlays; the volumes are only read, and claimed so that nobody else writes."""
         pulse = activity_pulse()
         conversion = Conversion(self.config, order.vm.job_id)
+        way = attach_way(self.config.target, self.config.worker)
         with (
             connect(self.config.target, order.target_project) as cloud,
             claim_volumes(
-                cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse
+                cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,
         ):
             return conversion.convert(order, claims, host_queue(self.config.worker.name), keep_alive(claims, pulse))
@@ -44,10 +46,11 @@ class ConversionActivities:
         conversion = Conversion(self.config, order.vm.job_id)
         if earlier := conversion.committed():
             return earlier
+        way = attach_way(self.config.target, self.config.worker)
         with (
             connect(self.config.target, order.target_project) as cloud,
             claim_volumes(
-                cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse
+                cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,
         ):
             return conversion.commit(claims, keep_alive(claims, pulse))

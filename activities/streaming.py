@@ -18,6 +18,7 @@ from xms.engine.copy import CopyResult, copy_ranges
 from xms.engine.throttle import Throttle
 from xms.errors import SnapshotLost, XmsError
 from xms.models import DiskProgress, Model
+from xms.openstack.attach_way import attach_way
 from xms.openstack.claim import claim_volume
 from xms.openstack.cloud import connect
 from xms.orders.copy import StreamDisk, StreamResult
@@ -142,6 +143,7 @@ class StreamingActivities:
                 worker=worker.name,
                 lease_seconds=worker.lease_seconds,
                 pulse=pulse,
+                way=attach_way(self.config.target, worker),
             ) as claim,
         ):
             shared: dict[str, Any] = {

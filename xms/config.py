@@ -92,7 +92,12 @@ class TargetConfig(Section):
 
     cloud: str = Field(description="entry of clouds.yaml")
     clouds_file: Path | None = Field(default=None, description="a clouds.yaml; None searches the standard places")
-    attach: Literal["cinder"] = "cinder"
+    attach: Literal["cinder", "nova"] = Field(
+        default="cinder", description="how workers get at volumes: by Cinder's attachments, or as instances by Nova"
+    )
+    ceph_conf: Path = Field(
+        default=Path("/etc/ceph/ceph.conf"), description="attach = cinder: of the cluster that RBD volumes are in"
+    )
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
     )
@@ -140,6 +145,12 @@ class WorkerConfig(Section):
     streams: int = Field(default=2, ge=1, description="streams at a time")
     conversions: int = Field(default=1, ge=1, description="conversions at a time")
     metrics: str | None = Field(default=None, description="address:port of the Prometheus endpoint; None: off")
+    instance: str | None = Field(
+        default=None, description="attach = nova: id of the instance that this worker is; None finds it"
+    )
+    devices: Path = Field(
+        default=Path("/dev/disk/by-id"), description="attach = nova: directory with links to this machine's disks"
+    )
     lease_seconds: float = Field(default=20.0, ge=2.0, description="how long a silent writer keeps its volume")
     log_format: Literal["json", "console"] = "console"
 

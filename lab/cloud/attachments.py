@@ -128,7 +128,8 @@ async def delete_attachment(call: VolumeCall, attachment_id: str) -> Json:
     """Give the volume back; what Nova holds is given back by Nova only."""
     call.needs(3, 27)
     attachment = call.cloud.attachment(call.project, attachment_id)
-    if attachment.server_id in call.cloud.servers:
+    server = call.cloud.servers.get(attachment.server_id or "")
+    if server is not None and any(device.attachment is attachment for device in server.devices):
         text = f"Detach volume from instance {attachment.server_id} using the Compute API"
         raise Refused(409, f"ConflictNovaUsingAttachment: {text}")
     volumes.release(call.cloud, attachment)

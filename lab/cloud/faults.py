@@ -16,12 +16,18 @@ class Faults:
         server_seconds: how long a server stays in BUILD before QEMU is started.
         next_volume_error: the next new volume goes to `error`, with this as its user message.
         next_server_fault: the next new server goes to ERROR with this fault.
+        attach_seconds: how long Nova takes to attach a volume to a server that is this machine, or to detach it.
+        attach_fails: Nova gives the next volume of such a server back, after it accepted the call.
+        stick_in: an attachment of such a server stays in this state: reserved, attaching or detaching; "" goes on.
     """
 
     volume_seconds: float = 0.2
     server_seconds: float = 0.2
     next_volume_error: str = ""
     next_server_fault: str = ""
+    attach_seconds: float = 0.2
+    attach_fails: bool = False
+    stick_in: str = ""
     _statuses: dict[str, int] = field(default_factory=dict)
     _remaining: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)

@@ -182,6 +182,45 @@ async def detach(cloud: Cloud, server: Server, device: BlockDevice) -> None:
     volumes.release(cloud, device.attachment)
 
 
+async def attach_here(cloud: Cloud, server: Server, device: BlockDevice) -> None:
+    """Attach a volume to the server that is this machine: a link to its file appears, in a while, as udev makes one."""
+    volume, faults = device.attachment.volume, cloud.faults
+    server.devices.append(device)
+    await asyncio.sleep(faults.attach_seconds / 2)
+    if faults.stick_in == "reserved":
+        return
+    volumes.connect(device.attachment, CONNECTOR)
+    await asyncio.sleep(faults.attach_seconds / 2)
+    if faults.stick_in == "attaching":
+        return
+    if faults.attach_fails:
+        faults.attach_fails = False
+        server.devices.remove(device)
+        volumes.release(cloud, device.attachment)
+        return
+    volumes.complete(device.attachment)
+    # Last, as in life: the guest sees a disk some time after Cinder says in-use.
+    await asyncio.sleep(faults.attach_seconds / 2)
+    _link(server, device).symlink_to(volume.file)
+
+
+async def detach_here(cloud: Cloud, server: Server, device: BlockDevice) -> None:
+    """Detach a volume from the server that is this machine."""
+    volumes.set_status(device.attachment.volume, "detaching")
+    await asyncio.sleep(cloud.faults.attach_seconds)
+    if cloud.faults.stick_in == "detaching":
+        return
+    _link(server, device).unlink(missing_ok=True)
+    server.devices.remove(device)
+    volumes.release(cloud, device.attachment)
+
+
+def _link(server: Server, device: BlockDevice) -> Path:
+    if server.links is None:
+        raise ValueError(f"server {server.id} is not this machine")
+    return server.links / f"virtio-{device.attachment.volume.id[:SERIAL_LENGTH]}"
+
+
 def console_tail(console: Path, lines: int | None) -> str:
     """The last lines of a console, within Nova's limit of 100 KiB."""
     if not console.exists():

@@ -36,7 +36,7 @@ from lab.cloud import (
 from lab.cloud.contents import PASSWORD, PROJECTS, USER, new_cloud
 from lab.cloud.faults import Faults
 from lab.cloud.refusals import Refused, answer_body, schema_text
-from lab.cloud.state import Cloud
+from lab.cloud.state import Cloud, Server
 
 START_SECONDS = 20.0
 REFUSAL_PAGE = "<html><body><h1>{status}</h1>No server is available to handle this request.</body></html>"
@@ -203,6 +203,28 @@ class CloudServer:
     def volume_file(self, volume_id: str) -> Path:
         """The file that is the volume."""
         return self.directory / "volumes" / f"volume-{volume_id}"
+
+    def add_worker_instance(self, project: str, devices: Path) -> str:
+        """Make a server that is this machine, and tell its id: its volumes appear as links in `devices`.
+
+        Raises:
+            KeyError: there is no such project.
+        """
+        cloud = self._cloud
+        server = Server(
+            cloud.project_named(project).id,
+            next(iter(cloud.users)),
+            name="xms-worker",
+            flavor=next(iter(cloud.flavors.values())),
+            zone=cloud.zones[0],
+            directory=self.directory / "servers",
+            ports=[],
+            status="ACTIVE",
+            task=None,
+            links=devices,
+        )
+        cloud.servers[server.id] = server
+        return server.id
 
     def console_file(self, server_id: str) -> Path:
         """What a server's guest wrote to its serial port."""

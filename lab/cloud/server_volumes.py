@@ -88,6 +88,9 @@ async def attach_volume(call: ComputeCall, server_id: str, body: AttachBody) -> 
     except Refused as refused:
         raise Refused(400, volumes.through_nova(refused.text)) from None
     device = BlockDevice(attachment, None, None, wish.delete_on_termination, wish.tag)
+    if server.links is not None:
+        hypervisor.run(cloud, hypervisor.attach_here(cloud, server, device))
+        return {"volumeAttachment": _view(call, server, device)}
     try:
         await hypervisor.attach(server, device)
     except MachineError as error:
@@ -105,4 +108,12 @@ async def detach_volume(call: ComputeCall, server_id: str, volume_id: str) -> No
         raise Refused(400, "Cannot detach a root device volume")
     if device.attachment.volume.status == "detaching":
         raise Refused(400, f"Invalid volume: volume {volume_id} is detaching")
+    if server.links is not None:
+        if device.attachment.volume.status != "in-use":
+            text = (
+                f"volume {volume_id} status must be 'in-use'. Currently in '{device.attachment.volume.status}' status"
+            )
+            raise Refused(400, f"Invalid volume: {text}")
+        hypervisor.run(call.cloud, hypervisor.detach_here(call.cloud, server, device))
+        return
     hypervisor.run(call.cloud, hypervisor.detach(call.cloud, server, device))

@@ -218,6 +218,8 @@ class Server:
     task: str | None = "scheduling"
     fault: Json | None = None
     machine: Machine | None = None
+    links: Path | None = None
+    """Of a server that is this machine: the directory that stands for its /dev/disk/by-id."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     id: str = field(default_factory=new_id)
     created: datetime = field(default_factory=now)

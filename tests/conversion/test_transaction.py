@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.conversion.workshop import MIB, SIZE, Workshop
+from xms import programs
 from xms.change_map import ByteRanges
-from xms.conversion import programs
 from xms.errors import ConversionFailed, ConversionLost, Interrupted, LeaseLost, ProgramMissing
 from xms.models import Model
 from xms.pulse import no_pulse

@@ -13,9 +13,10 @@ from tests.openstack.conftest import GIB, volume_order
 from xms.errors import Interrupted, LeaseLost, Refused, TargetUnreachable, VolumeBusy
 from xms.models import Model
 from xms.openstack import attachments, host_connection, volumes
-from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive, showing_life
+from xms.openstack.claim import Claim, claim_volume, claim_volumes, keep_alive
 from xms.openstack.cloud import Cloud
 from xms.openstack.lease import Holder, Lease, LeaseRecord, MetadataLease
+from xms.openstack.steps import showing_life
 from xms.orders.target import TargetOrder
 from xms.pulse import Pulse, no_pulse
 
@@ -108,7 +109,7 @@ def test_an_attachment_that_came_after_the_listing_is_not_removed(
             made = cloud.volumes.create_attachment(volume_id, connector={"host": "w3", "ip": "127.0.0.1"}, mode="rw")
             quicker.append(str(made.id))
 
-    monkeypatch.setattr(attachments, "wait_available", lambda *_arguments, **_named: None)
+    monkeypatch.setattr(attachments, "wait_available", lambda cloud, wanted, **_named: cloud.volumes.get_volume(wanted))
     with (
         pytest.raises(VolumeBusy, match="was not attached to worker worker-2"),
         claimed(cloud, target, volume_id, worker="worker-2", pulse=somebody_else_is_quicker),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from xms import programs
 from xms.change_map import ByteRanges
-from xms.conversion import programs
 from xms.errors import ConversionFailed, WriteFailed
 from xms.pulse import Pulse
 

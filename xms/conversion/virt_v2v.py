@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from xms import programs
 from xms.config import ConversionConfig
-from xms.conversion import programs
 from xms.errors import ConversionFailed
 from xms.pulse import Pulse
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import logging
 import mmap
 import os
 import stat
@@ -19,6 +20,8 @@ from xms.engine.extents import LARGEST_READ
 from xms.engine.guard import Guard
 from xms.engine.range_list import RangeList
 from xms.errors import VolumeBusy, VolumeTooSmall, WriteFailed
+
+log = logging.getLogger(__name__)
 
 WINDOW: Final = 32 << 20
 """Bytes that may wait for the disk. Without a bound the page cache fills up first and the flush then takes
@@ -185,7 +188,7 @@ class Volume:
         try:
             yield read
         finally:
-            os.close(fd)
+            _close(fd)
 
     def _open(self) -> int:
         try:
@@ -193,7 +196,7 @@ class Volume:
         except OSError as error:
             self._descriptors.close()
             self._fail("cannot be opened for writing", error)
-        self._descriptors.callback(os.close, descriptor)
+        self._descriptors.callback(_close, descriptor)
         return descriptor
 
     def _check(self, capacity: int) -> None:
@@ -293,6 +296,15 @@ class Volume:
 
 
 ZEROES: Final = memoryview(bytes(LARGEST_READ))
+
+
+def _close(fd: int) -> None:
+    """Close it, however dead the storage behind it is: what counts was told by the flush, and that may have failed."""
+    try:
+        os.close(fd)
+    except OSError as error:
+        # A FUSE export whose daemon is gone answers so; the descriptor is closed all the same (close(2)).
+        log.warning("a volume was closed with an error: %s", error)
 
 
 def _fill(fd: int, window: memoryview, offset: int, needed: int) -> int:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import socket
 import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from xms.errors import ConfigurationError, TargetFault, VolumeFailed
+from xms.openstack.device import Device, size_of
 
 _IMPORT: Final = threading.Lock()
 ANY_PORT: Final = 9
+SHARES: Final = ("nfs", "glusterfs", "vzstorage", "quobyte", "scality")
+"""os-brick's protocols whose volumes are files of a share that it mounts."""
 
 
 @dataclass(frozen=True)
-class Device:
+class Connection:
     """A connected volume."""
 
-    path: str
-    size: int
-    """bytes"""
+    device: Device
     _connector: Any
     _connection_info: Mapping[str, Any]
     _device_info: Mapping[str, Any]
@@ -39,7 +40,7 @@ class Device:
         try:
             self._connector.disconnect_volume(dict(self._connection_info), dict(self._device_info))
         except (brick_error, OSError) as error:
-            raise VolumeFailed(f"{self.path} was not disconnected", because=str(error)) from error
+            raise VolumeFailed(f"{self.device.path} was not disconnected", because=str(error)) from error
 
 
 @functools.cache
@@ -58,8 +59,12 @@ def connector_properties(worker: str, volume_host: str) -> Mapping[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def connect(connection_info: Mapping[str, Any]) -> Device:
+def connect(connection_info: Mapping[str, Any], *, mounts: Path) -> Connection:
     """Make the attachment's volume a path. The connection info may hold CHAP secrets: it is never logged.
+
+    Args:
+        connection_info: Cinder's.
+        mounts: where shares of files are mounted.
 
     Raises:
         ConfigurationError: the back end's protocol gives no path here.
@@ -67,8 +72,10 @@ def connect(connection_info: Mapping[str, Any]) -> Device:
     """
     connector_module, brick_error = _brick()
     protocol = str(connection_info.get("driver_volume_type", ""))
+    # Cinder tells the mount points of its own host, which mean nothing here.
+    bases = {f"{kind}_mount_point_base": str(mounts) for kind in SHARES}
     try:
-        connector = connector_module.InitiatorConnector.factory(protocol, "", use_multipath=False)
+        connector = connector_module.InitiatorConnector.factory(protocol, "", use_multipath=False, **bases)
         device_info = connector.connect_volume(dict(connection_info))
     except (brick_error, OSError, ValueError, TypeError) as error:
         raise VolumeFailed(
@@ -80,10 +87,11 @@ def connect(connection_info: Mapping[str, Any]) -> Device:
         raise ConfigurationError(
             "this worker cannot write to the volumes of this cloud",
             because=f"the back end '{protocol}' gives no device path",
-            do="use a volume type whose back end is reached by iSCSI, Fibre Channel, NVMe or files",
+            do="use a volume type whose back end is reached by iSCSI, Fibre Channel, NVMe, files or Ceph RBD; "
+            "or use attach = nova",
         )
     try:
-        return Device(path, size_of(path), connector, connection_info, device_info)
+        return Connection(Device(path, size_of(path)), connector, connection_info, device_info)
     except OSError as error:
         raise VolumeFailed(f"{path} cannot be opened on this worker", because=error.strerror or "") from error
 
@@ -95,19 +103,6 @@ def load_os_brick() -> None:
     Python 3.11): a worker that imported it on an activity's thread would not end.
     """
     _brick()
-
-
-def size_of(path: str) -> int:
-    """Bytes of a file or a block device.
-
-    Raises:
-        OSError: it cannot be opened.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.lseek(descriptor, 0, os.SEEK_END)
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

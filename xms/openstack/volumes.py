@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from xms.errors import TargetNotFound, TargetRejected, VolumeFailed
 from xms.openstack import attachments
+from xms.openstack.claim import keep_alive
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.lease import LEASE_KEY, Holder, Lease, LeaseRecord, MetadataLease
@@ -109,8 +110,9 @@ def release(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hol
             MetadataLease(cloud, volume_id), volume=volume_id, worker=holder.worker, seconds=holder.lease_seconds
         )
         lease.claim(pulse)
-        attachments.remove(cloud, left_behind)
-        attachments.wait_available(cloud, volume_id, pulse=pulse)
+        keeping = keep_alive([lease], pulse)
+        attachments.remove(cloud, left_behind, pulse=keeping)
+        attachments.wait_available(cloud, volume_id, pulse=keeping)
         lease.release()
 
 
