@@ -32,7 +32,7 @@ class ConversionActivities:
         conversion = Conversion(self.config, order.vm.job_id)
         way = attach_way(self.config.target, self.config.worker)
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,
@@ -48,7 +48,7 @@ class ConversionActivities:
             return earlier
         way = attach_way(self.config.target, self.config.worker)
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
             ) as claims,

@@ -175,6 +175,7 @@ class CutoverRun:
         order = Convert(
             vm=self.vm,
             target_project=self.spec.target_project,
+            target_name=self.spec.target,
             disks=self.state.disks,
             nics=self.state.nics,
             firmware=self.state.firmware,
@@ -194,8 +195,20 @@ class CutoverRun:
             self.state.replace_disk(disk.model_copy(update={"baseline": baseline}))
 
     async def _commit(self, converted: Converted) -> None:
-        order = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
-        await call(ConversionActivities.commit_conversion, order, summary="commit", **on_host(converted.worker_queue))
+        await call(
+            ConversionActivities.commit_conversion,
+            self._conversion_order(),
+            summary="commit",
+            **on_host(converted.worker_queue),
+        )
+
+    def _conversion_order(self) -> ConversionOrder:
+        return ConversionOrder(
+            vm=self.vm,
+            target_project=self.spec.target_project,
+            target_name=self.spec.target,
+            disks=self.state.disks,
+        )
 
     async def forget_conversion(self) -> None:
         """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
@@ -261,8 +274,8 @@ class CutoverRun:
     async def complete(self) -> None:
         """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
         server = self.state.cutover.server_id if self.state.cutover else None
-        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.target_project}"
-        discard = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
+        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.destination}"
+        discard = self._conversion_order()
         try:
             mark = MarkMigrated(vm=self.vm, text=text)
             await call(SourceActivities.mark_migrated, mark, **CONTROL)

@@ -276,6 +276,7 @@ class Sync:
             disk=item.frozen,
             volume_id=disk.volume_id or "",
             target_project=self.spec.target_project,
+            target_name=self.spec.target,
             ranges=item.plan.ranges,
             bytes=item.plan.bytes,
             skip_zeroes=item.plan.skip_zeroes,
