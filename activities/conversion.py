@@ -30,7 +30,7 @@ class ConversionActivities:
         """Convert the guest on new overlays; the volumes are only read, and claimed so that nobody else writes."""
         pulse = activity_pulse()
         conversion = Conversion(self.config, order.vm.job_id)
-        way = attach_way(self.config.target, self.config.worker)
+        way = attach_way(self.config.target_named(order.target_name), self.config.worker)
         with (
             connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
@@ -46,7 +46,7 @@ class ConversionActivities:
         conversion = Conversion(self.config, order.vm.job_id)
         if earlier := conversion.committed():
             return earlier
-        way = attach_way(self.config.target, self.config.worker)
+        way = attach_way(self.config.target_named(order.target_name), self.config.worker)
         with (
             connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(

@@ -143,7 +143,7 @@ class StreamingActivities:
                 worker=worker.name,
                 lease_seconds=worker.lease_seconds,
                 pulse=pulse,
-                way=attach_way(self.config.target, worker),
+                way=attach_way(self.config.target_named(order.target_name), worker),
             ) as claim,
         ):
             shared: dict[str, Any] = {
