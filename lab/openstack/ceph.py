@@ -16,6 +16,7 @@ LINKED: Final = ("ceph.conf", "ceph.client.cinder.keyring", "ceph.client.admin.k
 """What clients look for in /etc/ceph."""
 
 POOL: Final = "volumes"
+OF_THE_STORE: Final = {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"}
 
 
 def start(layout: Layout) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import openstack.config
 import openstack.connection
@@ -13,6 +13,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from lab.openstack.configuration import password
 from lab.openstack.layout import HOST, PORTS, Layout, OpenStackError
+
+if TYPE_CHECKING:
+    from openstack.identity.v3._proxy import Proxy as Identity
 
 STARTING_SECONDS: Final = 150
 REGION: Final = "RegionOne"
@@ -61,7 +64,7 @@ _once_it_is_up = retry(
 def identity(layout: Layout) -> None:
     """Projects, accounts, roles and the catalogue."""
     with _admin(layout) as cloud:
-        keystone = cloud.identity
+        keystone = cast("Identity", cloud.identity)
         projects = {
             name: keystone.find_project(name) or keystone.create_project(name=name, domain_id="default")
             for name in ("service", PROJECT, OTHER_PROJECT)
