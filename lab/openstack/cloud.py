@@ -30,8 +30,8 @@ class OpenStack:
         layout: where it lives.
         cache: where dumps of empty schemas are kept.
         back_ends: of Cinder: 'rbd', 'nfs' or both.
-        agent: whether Neutron's agent plugs ports, and makes security groups take effect; without it every port is bound at
-            once, which saves 300 MiB.
+        agent: whether Neutron's agent plugs ports, and makes security groups take effect; without it every port is
+            bound at once, which saves 300 MiB.
         say: told what happens, in words.
     """
 
