@@ -25,6 +25,7 @@ from typing import Any, Final
 from lab.guest.evidence import console_numbers, data_numbers, gaps, root_numbers
 from lab.lab import Lab, LabError
 from lab.layout import SOURCE, default_cache
+from lab.openstack.layout import DEFAULT_DIRECTORY
 from lab.proof import Comparison
 from lab.target_side import RealOpenStack
 
@@ -295,7 +296,13 @@ def main() -> None:
     )
     parser.add_argument("--directory", type=Path, help="where the lab lives meanwhile; default: a temporary directory")
     parser.add_argument("--keep", action="store_true", help="leave the lab running, to look around in it")
-    parser.add_argument("--openstack", type=Path, help="where a real OpenStack of lab/openstack lives, as the target")
+    parser.add_argument(
+        "--openstack",
+        type=Path,
+        nargs="?",
+        const=DEFAULT_DIRECTORY,
+        help="move to the real OpenStack of lab/openstack, which lives there (default: %(const)s)",
+    )
     parser.add_argument(
         "--volume-types", default="rbd,nfs", help="of the real one: two disks go to rbd, then another VM's to nfs"
     )

@@ -1,10 +1,12 @@
-"""python -m lab.openstack up | down | status | install: a real OpenStack on this machine, see README.md beside this."""
+"""python -m lab.openstack up | down | status | install | run: a real OpenStack on this machine, see README.md beside this."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.openstack.cloud import OpenStack
@@ -23,6 +25,8 @@ def main() -> None:
     verbs.add_parser("status", help="which of its processes run; ends with 1 where it is not up")
     down = verbs.add_parser("down", help="end all of it")
     down.add_argument("--wipe", action="store_true", help="remove its state, and what it changed on this machine")
+    run = verbs.add_parser("run", help="have it up while a command runs: run -- COMMAND ...")
+    run.add_argument("command", nargs="+", help="finds its clouds.yaml in XMS_OPENSTACK_CLOUDS")
     arguments = parser.parse_args()
     back_ends = tuple(arguments.back_ends.split(","))
     if not set(back_ends) <= set(BACK_ENDS):
@@ -54,6 +58,20 @@ def obey(cloud: OpenStack, arguments: argparse.Namespace) -> None:
             sys.exit(0 if cloud.is_up() else 1)
         case "down":
             cloud.down(wipe=arguments.wipe)
+        case "run":
+            sys.exit(run_with(cloud, arguments.command))
+
+
+def run_with(cloud: OpenStack, command: Sequence[str]) -> int:
+    """Have it up while a command runs; it stays up only where it was before. Gives the command's exit code."""
+    was_up = cloud.is_up()
+    try:
+        cloud.up()
+        environment = os.environ | {"XMS_OPENSTACK_CLOUDS": str(cloud.layout.clouds)}
+        return subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        if not was_up:
+            cloud.down()
 
 
 if __name__ == "__main__":

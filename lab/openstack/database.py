@@ -79,7 +79,7 @@ def make_schemas(layout: Layout, cache: Path, keystone: Callable[[], None]) -> N
     if layout.done("schemas").exists():
         keystone()
         return
-    dump = cache / f"schemas-{_versions_key()}.sql.gz"
+    dump = cache / f"schemas-{versions_key()}.sql.gz"
     if dump.exists():
         _sql(layout, gzip.decompress(dump.read_bytes()).decode())
         keystone()
@@ -129,7 +129,8 @@ def _write_cells(layout: Layout) -> None:
     processes.run(layout, "schemas-2", [*nova, "create_cell", "--name", "cell1", *cell1, *queue])
 
 
-def _versions_key() -> str:
+def versions_key() -> str:
+    """Names the schemas of the packages that are installed."""
     found = sorted(packages.versions(SCHEMAS_OF).items())
     return hashlib.sha256(repr(found).encode()).hexdigest()[:12]
 
