@@ -1,4 +1,4 @@
-"""python -m lab.openstack up | down | status | install | run: a real OpenStack on this machine, see README.md beside this."""
+"""A real OpenStack on this machine: python -m lab.openstack up | down | status | install | run, see README.md."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,19 +33,23 @@ def is_running(layout: Layout, name: str) -> bool:
 
 
 def start(layout: Layout, name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
-    """Start a process, unless it runs."""
+    """Start a process, unless it runs.
+
+    Raises:
+        OpenStackError: there is no such program.
+    """
     if is_running(layout, name):
         return
-    with layout.log(name).open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment(**(more or {})),
-            start_new_session=True,
-        )
-    _pid_file(layout, name).write_text(f"{process.pid} {_began(process.pid)}")
+    variables = environment(**(more or {}))
+    program = shutil.which(command[0], path=variables["PATH"])
+    if program is None:
+        raise OpenStackError(f"{name} is not installed: there is no program {command[0]}")
+    with layout.log(name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        outputs = [(os.POSIX_SPAWN_DUP2, log.fileno(), number) for number in (1, 2)]
+        actions = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0), *outputs]
+        # Not by `subprocess`, which wants to be told of the end of a process that outlives this one.
+        pid = os.posix_spawn(program, list(command), variables, file_actions=actions, setsid=True)
+    _pid_file(layout, name).write_text(f"{pid} {_began(pid)}")
 
 
 def stop(layout: Layout, name: str) -> None:
