@@ -85,7 +85,9 @@ def check_programs(config: Config) -> None:
         "qemu-img": "package qemu-utils",
         config.conversion.program: "package virt-v2v",
     }
-    if config.target.attach == "cinder" and config.target.ceph_conf.exists():
+    if any(
+        target.attach == "cinder" and target.ceph_conf.exists() for target in (config.target, *config.targets.values())
+    ):
         # This worker is set up for Ceph: better told now than when the first volume turns out to be there.
         needed |= rbd_export.PROGRAMS
     for program, origin in needed.items():

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from lab.cloud import volumes as lab_volumes
-from tests.openstack.conftest import volume_order
-from xms.errors import ConfigurationError
+from lab.cloud.server import CloudServer
+from tests.openstack.conftest import GIB, volume_order
+from xms.errors import ConfigurationError, VolumeFailed
 from xms.openstack import volumes
 from xms.openstack.attach_by_cinder import AttachByCinder, refuse_unwritable
 from xms.openstack.claim import claim_volume
@@ -61,6 +62,28 @@ def test_a_refused_volume_is_given_back_whole(
     volume = cloud.volumes.get_volume(volume_id)
     assert (volume.status, list(cloud.volumes.attachments(volume_id=volume_id))) == ("available", [])
     assert volume.metadata["xms_lease"].endswith("/released")
+
+
+def test_a_device_that_is_smaller_than_the_volume_is_not_taken_for_it(
+    cloud: Cloud, cloud_server: CloudServer, target: TargetOrder, tmp_path: Path
+) -> None:
+    volume_id = volumes.make(cloud, volume_order(target), no_pulse).volume_id
+    with cloud_server.volume_file(volume_id).open("r+b") as file:
+        file.truncate(GIB - 512)
+    with (
+        pytest.raises(VolumeFailed, match="stale devices"),
+        claim_volume(
+            cloud,
+            volume_id,
+            job_id=target.job_id,
+            worker="w-1",
+            lease_seconds=2.0,
+            pulse=no_pulse,
+            way=AttachByCinder(data_dir=tmp_path),
+        ),
+    ):
+        pytest.fail("it got in")
+    assert cloud.volumes.get_volume(volume_id).status == "available"
 
 
 def test_an_encrypted_volume_is_refused_before_anything_is_taken(cloud: Cloud, target: TargetOrder) -> None:

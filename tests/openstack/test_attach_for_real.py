@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -26,7 +27,8 @@ from xms.orders.target import MakeVolume, TargetOrder
 from xms.pulse import no_pulse
 
 CLOUDS = os.environ.get("XMS_OPENSTACK_CLOUDS", "")
-CEPH_CONF = Path("/etc/ceph/ceph.conf")
+CEPH_CONF = Path(CLOUDS).parent / "etc" / "ceph" / "ceph.conf"
+"""where lab/openstack has it"""
 
 pytestmark = [
     pytest.mark.openstack,
@@ -172,6 +174,31 @@ def test_what_was_flushed_outlives_a_killed_daemon_and_the_rest_is_cleaned_up(
         assert file.read(len(content)) == content
 
 
+def test_a_writer_that_slept_through_the_takeover_is_fenced_by_ceph(
+    cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder, tmp_path: Path
+) -> None:
+    image = rbd_export.RbdImage("volumes", f"volume-{rbd_volume}", "cinder")
+    elsewhere = tmp_path / "other machine"
+    with rbd_export.exported(
+        image, volume_id=rbd_volume, ceph_conf=CEPH_CONF, exports=elsewhere, pulse=no_pulse
+    ) as stale:
+        descriptor = os.open(stale.path, os.O_RDWR)
+        os.pwrite(descriptor, b"before", 70 << 20)
+        os.fsync(descriptor)
+        with claimed(cloud, job, rbd_volume, way) as claim:
+            with Volume(claim.path, GIB, claim, lambda: None) as volume:
+                volume.write(70 << 20, memoryview(b"after!"))
+                volume.flush()
+            with pytest.raises(OSError, match=r".*"):
+                os.pwrite(descriptor, b"before", 70 << 20)
+            drop_cache(claim)
+            with Path(claim.path).open("rb") as file:
+                file.seek(70 << 20)
+                assert file.read(6) == b"after!"
+        with pytest.raises(OSError, match=r".*"):
+            os.close(descriptor)
+
+
 def test_an_export_that_a_killed_worker_left_is_ended_by_the_next_claim(
     cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder
 ) -> None:
@@ -215,3 +242,40 @@ def drop_cache(claim: Claim) -> None:
     descriptor = os.open(claim.path, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
+
+
+def test_a_worker_killed_while_it_writes_is_taken_over_with_every_byte_that_it_flushed(
+    cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder
+) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from xms.config import TargetConfig
+from xms.openstack.attach_by_cinder import AttachByCinder
+from xms.openstack.claim import claim_volume
+from xms.openstack.cloud import connect
+from xms.pulse import no_pulse
+with (
+    connect(TargetConfig(cloud="lab", clouds_file=Path({CLOUDS!r}), poll_seconds=0.5)) as cloud,
+    claim_volume(cloud, {rbd_volume!r}, job_id={job.job_id!r}, worker="dead", lease_seconds=10.0, pulse=no_pulse,
+                 way=AttachByCinder(data_dir=Path({str(way.data_dir)!r}), ceph_conf=Path({str(CEPH_CONF)!r}))) as claim,
+):
+    descriptor = os.open(claim.path, os.O_RDWR)
+    for piece in range(1, 256):
+        os.pwrite(descriptor, bytes([piece]) * 65536, (100 << 20) + piece * 65536)
+        os.fsync(descriptor)
+        print(piece, flush=True)
+"""
+    worker = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout
+    flushed = [int(worker.stdout.readline()) for _ in range(20)]
+    worker.kill()
+    flushed += [int(line) for line in worker.stdout]
+    worker.wait()
+    worker.stdout.close()
+    with claimed(cloud, job, rbd_volume, way) as claim, Path(claim.path).open("rb") as file:
+        for piece in flushed:
+            file.seek((100 << 20) + piece * 65536)
+            assert file.read(65536) == bytes([piece]) * 65536
+    assert not mounted_below(way.data_dir)
+    assert not list(cloud.volumes.attachments(volume_id=rbd_volume))

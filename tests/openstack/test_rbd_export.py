@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from worker import check_programs
+from xms.config import Config, TargetConfig
 from xms.errors import ConfigurationError, Interrupted, ProgramMissing, VolumeFailed, XmsError
 from xms.models import Model
 from xms.openstack import rbd_export
@@ -31,7 +33,8 @@ exec {real} "$first" "$(printf %s "$second" | sed 's#.*#{{"driver":"file","node-
 """
 
 needs_fuse = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.W_OK) or any(shutil.which(program) is None for program in rbd_export.PROGRAMS),
+    not os.access("/dev/fuse", os.W_OK)
+    or any(shutil.which(program) is None for program in (rbd_export.PROGRAM, rbd_export.UNMOUNT)),
     reason="no FUSE here, or no qemu-storage-daemon",
 )
 
@@ -60,12 +63,12 @@ def image_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+def a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, *, rbd: str = "echo '[]'") -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    daemon = programs / rbd_export.PROGRAM
-    daemon.write_text(script)
-    daemon.chmod(0o755)
+    for name, text in ((rbd_export.PROGRAM, script), (rbd_export.RBD, f"#!/bin/sh\n{rbd}\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 
@@ -138,6 +141,36 @@ def test_an_interrupted_start_leaves_nothing(image_file: Path, ceph_conf: Path, 
     assert not list(exports.iterdir())
 
 
+READY = """#!/bin/sh
+while [ "$1" != --pidfile ]; do shift; done
+echo $$ > "$2"
+exec sleep 600
+"""
+
+
+def test_a_writer_that_ceph_does_not_fence_is_no_reason_to_go_on(
+    tmp_path: Path, ceph_conf: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = '[{"id":"auto 1","locker":"client.7","address":"10.0.0.7:0/1"}]'
+    a_daemon(
+        tmp_path, monkeypatch, READY, rbd=f"case \"$*\" in *'lock ls'*) echo '{locks}';; *) echo no; exit 1;; esac"
+    )
+    with (
+        pytest.raises(VolumeFailed, match="could not be fenced: 'rbd lock rm' ended with 1: no"),
+        exported(IMAGE, volume_id="v", ceph_conf=ceph_conf, exports=exports, pulse=no_pulse),
+    ):
+        pytest.fail("it was exported")
+
+
+def test_a_lock_that_a_person_set_is_not_broken(
+    tmp_path: Path, ceph_conf: Path, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = '[{"id":"mine","locker":"client.7","address":"10.0.0.7:0/1"}]'
+    a_daemon(tmp_path, monkeypatch, READY, rbd=f"case \"$*\" in *'lock ls'*) echo '{locks}';; *) exit 1;; esac")
+    with exported(IMAGE, volume_id="v", ceph_conf=ceph_conf, exports=exports, pulse=no_pulse) as device:
+        assert device.size == 0
+
+
 def test_an_export_of_a_living_owner_is_left_alone_unless_its_volume_is_wanted(exports: Path) -> None:
     alive, dead = exports / "a.1", exports / "b.1"
     for directory in (alive, dead):
@@ -181,6 +214,21 @@ def test_a_missing_program_is_named_with_its_package(
         exported(IMAGE, volume_id="v", ceph_conf=ceph_conf, exports=exports, pulse=no_pulse),
     ):
         pytest.fail("it was exported")
+
+
+def test_a_worker_that_is_set_up_for_ceph_says_at_its_start_what_it_lacks(
+    tmp_path: Path, ceph_conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("nbdkit", "qemu-img", "virt-v2v-in-place"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=tmp_path / "none")))
+    check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=ceph_conf, attach="nova")))
+    with pytest.raises(ProgramMissing) as missing:
+        check_programs(Config(target=TargetConfig(cloud="c", ceph_conf=ceph_conf)))
+    assert rbd_export.PROGRAM in missing.value.what
 
 
 @pytest.mark.parametrize(

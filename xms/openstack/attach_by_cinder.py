@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from xms.errors import ConfigurationError, TargetFault, VolumeBusy
+from xms.errors import ConfigurationError, TargetFault, VolumeBusy, VolumeFailed
 from xms.openstack import attachments, host_connection, rbd_export
 from xms.openstack.cloud import Cloud
 from xms.openstack.device import Device
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LEAVE_SECONDS: Final = 60.0
 """How long Cinder may take to show a volume as available after its attachment was deleted."""
 RAW: Final = "raw"
+GIB: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class AttachByCinder:
             )
             refuse_unwritable(volume_id, connection_info)
             device = stack.enter_context(self._connected(volume_id, connection_info, pulse))
+            if device.size < int(volume.size) * GIB:
+                # What is left of an earlier volume can bear the name that this one's device should have.
+                raise VolumeFailed(
+                    f"{device.path} is not volume {volume_id}",
+                    because=f"it has {device.size} bytes, the volume {volume.size} GiB",
+                    means="nothing was written to it",
+                    do="remove the stale devices of this worker (or restart its machine), then retry",
+                )
             with translated(f"the attachment of volume {volume_id} was not completed"):
                 cloud.volumes.complete_attachment(attachment_id)
             yield device

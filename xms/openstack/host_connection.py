@@ -93,6 +93,7 @@ def connect(connection_info: Mapping[str, Any], *, mounts: Path) -> Connection:
     try:
         return Connection(Device(path, size_of(path)), connector, connection_info, device_info)
     except OSError as error:
+        connector.disconnect_volume(dict(connection_info), device_info)
         raise VolumeFailed(f"{path} cannot be opened on this worker", because=error.strerror or "") from error
 
 

@@ -4,6 +4,9 @@ Each export has a directory of its own, `<data_dir>/rbd/<volume>.<random>`, whic
 that is the image, the daemon's log, and a file that the exporting process keeps locked. The path is never used twice:
 a writer that lost the volume and sleeps finds a dead path when it wakes, not the next claim's.
 
+Who wrote to the image before, and still has it open elsewhere, is fenced: its lock in Ceph is broken, which has Ceph
+refuse whatever that client still sends. A client that is dead would keep the first write waiting half a minute else.
+
 The daemon ends with the thread that exports (see `xms.programs.tied_to`). What a killed worker left, a
 mount without a daemon as a rule, is found by the directory and ended before the next export.
 """
@@ -24,24 +27,27 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import Any, Final, Self
 
 from xms.errors import ConfigurationError, ProgramMissing, VolumeFailed
 from xms.openstack.device import Device, size_of
 from xms.openstack.mounts import is_mounted
-from xms.programs import PASSED_ON, tied_to
+from xms.programs import PASSED_ON, TookTooLong, run, tied_to
 from xms.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
 PROGRAM: Final = "qemu-storage-daemon"
 UNMOUNT: Final = "fusermount3"
+RBD: Final = "rbd"
 DIRECTORY: Final = "rbd"
 """of all exports, below the worker's data directory"""
 PROGRAMS: Final = {
     PROGRAM: "packages qemu-system-common and qemu-block-extra",
     UNMOUNT: "package fuse3",
+    RBD: "package ceph-common",
     "setpriv": "package util-linux",
 }
 START_SECONDS: Final = 60.0
@@ -50,8 +56,6 @@ END_SECONDS: Final = 60.0
 """How long the daemon may take to write what its cache holds; a flush that was answered does not depend on it."""
 LOOK_SECONDS: Final = 0.1
 OWNER: Final = "owner"
-REFUSED: Final = 22
-"""EINVAL: how the export answers to a hole that is to be punched. See `_command`."""
 
 _NO_CREDENTIALS: Final = re.compile(r"error connecting: (No such file|Permission denied|Operation not permitted)")
 _NOT_THERE: Final = re.compile(r"error (opening pool|reading header from) ")
@@ -102,7 +106,7 @@ def exported(image: RbdImage, *, volume_id: str, ceph_conf: Path, exports: Path,
     Raises:
         ProgramMissing: the daemon, its RBD driver or FUSE is not installed.
         ConfigurationError: no ceph.conf, or no key for the user.
-        VolumeFailed: no monitor answers, the image is not there, or the daemon ended.
+        VolumeFailed: no monitor answers, the image is not there, the daemon ended, or an earlier writer was not fenced.
         xms.errors.Interrupted: the pulse said so.
     """
     what = f"volume {volume_id} did not appear on this worker"
@@ -122,6 +126,7 @@ def exported(image: RbdImage, *, volume_id: str, ceph_conf: Path, exports: Path,
         process = _start(_command(image, ceph_conf, directory), directory, what)
         try:
             _wait_until_ready(process, directory, what, image, pulse)
+            _fence(image, ceph_conf, directory, what, pulse)
             yield Device(str(file), _size(file, what))
         finally:
             _end(process, volume_id)
@@ -169,7 +174,7 @@ def _command(image: RbdImage, ceph_conf: Path, directory: Path) -> list[str]:
         "node-name": "volume",
         "image": "image",
         "discard": "unmap",
-        "inject-error": [{"event": "none", "iotype": "discard", "errno": REFUSED, "once": False}],
+        "inject-error": [{"event": "none", "iotype": "discard", "errno": EINVAL, "once": False}],
     }
     export = {
         "type": "fuse",
@@ -222,6 +227,41 @@ def _wait_until_ready(
                 do="see that this worker reaches the monitors and the OSDs of the storage network",
             )
         time.sleep(LOOK_SECONDS)
+
+
+def _fence(image: RbdImage, ceph_conf: Path, directory: Path, what: str, pulse: Pulse) -> None:
+    """Break the lock that an earlier client of the image has. Ours has none yet: it takes one with its first write.
+
+    Ceph puts the owner of a broken lock on its blocklist. Left alone, a living client would be asked to hand the lock
+    over, and could ask for it again: a worker that sleeps between its lease's check and its write has such a client.
+    """
+    for lock in json.loads(_rbd(image, ceph_conf, directory, what, pulse, "ls", "--format", "json") or "[]"):
+        # The others are of people: "auto" is what librbd itself writes.
+        if str(lock["id"]).startswith("auto "):
+            log.warning("an earlier client of %s/%s is fenced: %s", image.pool, image.name, lock["address"])
+            _rbd(image, ceph_conf, directory, what, pulse, "rm", str(lock["id"]), str(lock["locker"]))
+
+
+def _rbd(image: RbdImage, ceph_conf: Path, directory: Path, what: str, pulse: Pulse, verb: str, *arguments: str) -> str:
+    """What `rbd lock VERB` of the image answers."""
+    user = ["--id", image.user] if image.user else []
+    name = f"{image.pool}/{image.name}"
+    argv = [RBD, "--conf", str(ceph_conf), *user, "lock", verb, name, *arguments]
+    output = directory / f"lock-{verb}"
+    try:
+        status = run(argv, output=output, pulse=pulse, timeout=START_SECONDS)
+    except TookTooLong:
+        raise VolumeFailed(what, because=f"'rbd lock {verb}' took longer than {START_SECONDS:.0f} s") from None
+    text = output.read_text(errors="replace")
+    # 2: it was released or broken meanwhile.
+    if status not in {0, ENOENT} or (status and verb == "ls"):
+        raise VolumeFailed(
+            what,
+            because=f"an earlier writer could not be fenced: 'rbd lock {verb}' ended with {status}: {text.strip()}",
+            means="nothing was written to it",
+            do=f"give client.{image.user} the capability 'profile rbd' at the monitors",
+        )
+    return text
 
 
 def explain(what: str, image: RbdImage, text: str, code: int) -> VolumeFailed | ConfigurationError | ProgramMissing:
