@@ -1,11 +1,13 @@
 # `make demo` runs the main job, `make test` passes the tests; both install what is missing first.
-.PHONY: help setup demo test check bench soak lint clean
+.PHONY: help setup demo demo-openstack test test-openstack check bench soak lint clean
 
 PYTHON := .venv/bin/python
 
 help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
 	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
+	@echo 'make test-openstack   the same tests of the cloud, and more, on a real OpenStack (lab/openstack/README.md)'
+	@echo 'make demo-openstack   the demo with a real OpenStack as the target, by RBD and by files'
 	@echo 'make check   the fast part of it (under 2 minutes)'
 	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 45 minutes; see docs/benchmarks.md)'
 	@echo 'make soak    2,000 random histories with kills and power losses (some minutes); EXAMPLES=, SEED='
@@ -32,6 +34,13 @@ test: lint
 	$(PYTHON) -m pytest -q -m slow -n 2 --ignore=tests/end_to_end --ignore=tests/lab_esxi
 	$(PYTHON) -m pytest -q -m slow -n 2 tests/end_to_end tests/lab_esxi
 
+# A real OpenStack, up while they run. Options of it: make test-openstack OPENSTACK='--back-ends nfs --no-agent'
+test-openstack: setup
+	$(PYTHON) -m lab.openstack $(OPENSTACK) run -- $(PYTHON) -m pytest -q -m openstack
+
+demo-openstack: setup
+	$(PYTHON) -m lab.openstack run -- $(PYTHON) -m lab.demo --openstack
+
 # Nothing else should run meanwhile. Options: make bench BENCH='--only full-0ms --rounds 3'
 bench: setup
 	@$(PYTHON) -m bench $(BENCH)
@@ -46,4 +55,5 @@ soak: setup
 	    --hypothesis-profile=soak --hypothesis-seed=$(SEED) --hypothesis-show-statistics
 
 clean:
+	[ ! -d /var/tmp/xms-openstack ] || $(PYTHON) -m lab.openstack down --wipe
 	rm -rf .lab .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +24,38 @@ from typing import Any, Final
 
 from lab.guest.evidence import console_numbers, data_numbers, gaps, root_numbers
 from lab.lab import Lab, LabError
-from lab.layout import PROJECT, SOURCE, default_cache
-from lab.proof import Comparison, compare
+from lab.layout import SOURCE, default_cache
+from lab.openstack.layout import DEFAULT_DIRECTORY
+from lab.proof import Comparison
+from lab.target_side import RealOpenStack
 
-VM: Final = "db-prod-01"
-JOB: Final = f"warm-{SOURCE}-{VM}"
 GUEST_BOOT_SECONDS: Final = 300.0
 GUEST_WRITES_SECONDS: Final = 8.0
 RECORDS_AFTER_BOOT: Final = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A VM of the lab that is moved.
+
+    Attributes:
+        disks: device key to the disk's name in the lab.
+        networks: of its NICs, each once.
+    """
+
+    vm: str
+    disks: Mapping[int, str]
+    networks: tuple[str, ...]
+
+    @property
+    def job(self) -> str:
+        """The id of its migration."""
+        return f"warm-{SOURCE}-{self.vm}"
+
+
+TWO_DISKS: Final = Subject("db-prod-01", {2000: "root", 2001: "data"}, ("VM Network", "Backup"))
+ONE_DISK: Final = Subject("web-03", {2000: "root"}, ("VM Network",))
+NUMBERS_ON: Final = {"root": root_numbers, "data": data_numbers}
 
 
 class DemoFailed(Exception):
@@ -53,8 +77,10 @@ class Evidence:
 class Demo:
     """One run of the main job."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, subject: Subject) -> None:
         self.lab = lab
+        self.subject = subject
+        self.target = lab.target
         self.began = time.monotonic()
         self.evidence = Evidence()
 
@@ -66,51 +92,39 @@ class Demo:
         Raises:
             DemoFailed: a step failed, or something is not proved.
         """
+        vm, job = self.subject.vm, self.subject.job
         self.say("1. The lab comes up: a vCenter, an ESXi host, a cloud, Temporal and a worker")
-        self.lab.up([VM], self.tell)
+        self.lab.up([vm], self.tell)
         self.wait_for_guest()
         self.say("2. What there is to migrate")
         self.xms("source", "check", SOURCE)
         self.xms("vm", "list", "--source", SOURCE)
         self.xms("preflight", "--source", SOURCE, "--all")
-        self.say(f"3. {VM} is submitted, and its disks are copied while it works")
+        self.say(f"3. {vm} is submitted, and its disks are copied while it works")
         self.xms(*self.submit())
-        self.xms("migration", "watch", JOB, "--until", "ready")
+        self.xms("migration", "watch", job, "--until", "ready")
         self.say("4. The guest goes on writing; only what changed is synced")
         self.let_the_guest_write()
-        self.xms("migration", "sync", "--job", JOB)
+        self.xms("migration", "sync", "--job", job)
         self.wait_for_syncs(1)
-        self.xms("migration", "show", JOB)
+        self.xms("migration", "show", job)
         self.say("5. A pause, a resume, another cadence")
-        for words in (("pause", JOB), ("resume", JOB), ("cadence", JOB, "15m")):
+        for words in (("pause", job), ("resume", job), ("cadence", job, "15m")):
             self.xms("migration", *words)
         self.say("6. The cutover: last delta, power-off, conversion by virt-v2v, boot of the target")
         witness = threading.Thread(target=self.compare_before_conversion, name="witness")
         witness.start()
-        self.xms("migration", "cutover", JOB, "--yes", "--wait", "--console-evidence", r"SEQ \d+")
+        self.xms("migration", "cutover", job, "--yes", "--wait", "--console-evidence", r"SEQ \d+")
         witness.join()
-        self.xms("migration", "show", JOB)
+        self.xms("migration", "show", job)
         self.say("7. Proof")
         self.prove()
 
     def submit(self) -> Sequence[str]:
         """The specification's example, for the lab."""
-        maps = ("--network-map", "VM Network=internal-net", "--network-map", "Backup=backup-net/backup-subnet")
-        target = ("--target-project", PROJECT, "--flavor", "m1.small", "--volume-type", "ssd")
-        return (
-            "migration",
-            "submit",
-            "--source",
-            SOURCE,
-            "--vm",
-            VM,
-            "--kind",
-            "warm",
-            *target,
-            *maps,
-            "--sync-cadence",
-            "1h",
-        )
+        target = self.target.submitted(self.subject.networks)
+        what = ("--source", SOURCE, "--vm", self.subject.vm, "--kind", "warm")
+        return ("migration", "submit", *what, *target, "--sync-cadence", "1h")
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -118,7 +132,7 @@ class Demo:
         """Until the guest writes."""
         self.tell("waiting for the guest to boot and to write")
         deadline = time.monotonic() + GUEST_BOOT_SECONDS
-        console = self.lab.layout.console(VM)
+        console = self.lab.layout.console(self.subject.vm)
         while len(console_numbers(console)) < RECORDS_AFTER_BOOT:
             if time.monotonic() > deadline:
                 raise DemoFailed(f"the guest did not come up within {GUEST_BOOT_SECONDS:.0f} s: see {console}")
@@ -127,9 +141,9 @@ class Demo:
 
     def let_the_guest_write(self) -> None:
         """Some seconds of ordinary work."""
-        before = console_numbers(self.lab.layout.console(VM))[-1]
+        before = console_numbers(self.lab.layout.console(self.subject.vm))[-1]
         time.sleep(GUEST_WRITES_SECONDS)
-        after = console_numbers(self.lab.layout.console(VM))[-1]
+        after = console_numbers(self.lab.layout.console(self.subject.vm))[-1]
         self.tell(f"{after - before} more records in {GUEST_WRITES_SECONDS:.0f} s")
 
     def wait_for_syncs(self, count: int) -> None:
@@ -151,10 +165,9 @@ class Demo:
             if status["phase"] not in {"Ready", "Syncing", "Cutting Over"}:
                 return
             time.sleep(0.5)
-        files = {2000: self.lab.layout.source_disk(VM, "root"), 2001: self.lab.layout.source_disk(VM, "data")}
         for disk in status["disks"]:
-            volume = self.lab.layout.volume(disk["volume_id"])
-            self.evidence.comparisons[disk["label"]] = compare(files[disk["key"]], volume)
+            file = self.lab.layout.source_disk(self.subject.vm, self.subject.disks[disk["key"]])
+            self.evidence.comparisons[disk["label"]] = self.target.compare(file, disk["volume_id"])
         self.evidence.compared_while_converting = self.status()["doing"] == "Guest Fixes"
 
     def prove(self) -> None:
@@ -165,18 +178,18 @@ class Demo:
         """
         status = self.status()
         evidence, layout = self.evidence, self.lab.layout
-        evidence.last_on_source = console_numbers(layout.console(VM))[-1]
+        evidence.last_on_source = console_numbers(layout.console(self.subject.vm))[-1]
         evidence.on_disks = {
-            "root": root_numbers(layout.source_disk(VM, "root")),
-            "data": data_numbers(layout.source_disk(VM, "data")),
+            disk: NUMBERS_ON[disk](layout.source_disk(self.subject.vm, disk)) for disk in self.subject.disks.values()
         }
-        console = layout.server_console(status["cutover"]["server_id"])
+        console = self.target.console(status["cutover"]["server_id"])
         deadline = time.monotonic() + GUEST_BOOT_SECONDS
         while len(numbers := console_numbers(console)) < RECORDS_AFTER_BOOT and time.monotonic() < deadline:
             time.sleep(0.5)
         evidence.first_on_target, evidence.last_on_target = (numbers[0], numbers[-1]) if numbers else (0, 0)
         resumed = next((line for line in console.read_text(errors="replace").splitlines() if "SEQSTART" in line), "")
-        last = max(evidence.on_disks["root"][-1], evidence.on_disks["data"][-1])
+        last = max(numbers[-1] for numbers in evidence.on_disks.values())
+        found = " ".join(f"last-{disk}={last}" for disk in self.subject.disks.values())
         checks = {
             "every disk equals its volume, byte for byte, before the conversion": bool(evidence.comparisons)
             and all(comparison.equal for comparison in evidence.comparisons.values())
@@ -186,7 +199,7 @@ class Demo:
                 and numbers[-1] >= evidence.last_on_source
                 for numbers in evidence.on_disks.values()
             ),
-            "the target found that last record on both disks": f"last-root={last} last-data={last}" in resumed,
+            "the target found that last record on every disk": found in resumed,
             "the target goes on with the next number": evidence.first_on_target == last + 1,
             "and without a gap": bool(numbers) and not gaps(numbers),
             "the source is off and marked, no snapshot is left": self.source_is_at_rest(),
@@ -199,7 +212,7 @@ class Demo:
     def source_is_at_rest(self) -> bool:
         """By the stand-in vCenter's own answer."""
         found = self.ask("vm", "list", "--source", SOURCE)
-        vm = next(vm for vm in found["vms"] if vm["name"] == VM)
+        vm = next(vm for vm in found["vms"] if vm["name"] == self.subject.vm)
         return vm["power_state"] == "poweredOff" and not vm["snapshots"]
 
     def summary(self, status: dict[str, Any], checks: dict[str, bool]) -> None:
@@ -208,7 +221,7 @@ class Demo:
         evidence = self.evidence
         compared = sum(comparison.bytes for comparison in evidence.comparisons.values())
         downtime = seconds(cutover["downtime_started_at"], cutover["downtime_ended_at"])
-        print(f"\n{VM} ran on the ESXi host, and runs in OpenStack now. It was down for {downtime:.0f} s:")
+        print(f"\n{self.subject.vm} ran on the ESXi host, and runs in OpenStack now. It was down for {downtime:.0f} s:")
         for step in cutover["steps"]:
             down = cutover["downtime_started_at"] <= step["started_at"] < cutover["downtime_ended_at"]
             took = seconds(step["started_at"], step["ended_at"])
@@ -244,7 +257,7 @@ class Demo:
 
     def status(self) -> dict[str, Any]:
         """The job, as `show` gives it."""
-        found: dict[str, Any] = self.ask("migration", "show", JOB)
+        found: dict[str, Any] = self.ask("migration", "show", self.subject.job)
         return found
 
     @property
@@ -283,12 +296,34 @@ def main() -> None:
     )
     parser.add_argument("--directory", type=Path, help="where the lab lives meanwhile; default: a temporary directory")
     parser.add_argument("--keep", action="store_true", help="leave the lab running, to look around in it")
+    parser.add_argument(
+        "--openstack",
+        type=Path,
+        nargs="?",
+        const=DEFAULT_DIRECTORY,
+        help="move to the real OpenStack of lab/openstack, which lives there (default: %(const)s)",
+    )
+    parser.add_argument(
+        "--volume-types", default="rbd,nfs", help="of the real one: two disks go to rbd, then another VM's to nfs"
+    )
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="xms-demo-"))
-    lab = Lab(directory, default_cache())
-    keep = arguments.keep
+    if arguments.openstack is None:
+        run(Lab(directory, default_cache()), TWO_DISKS, keep=arguments.keep)
+        return
+    for volume_type in arguments.volume_types.split(","):
+        target = RealOpenStack(arguments.openstack, volume_type)
+        lab = Lab(directory / volume_type, default_cache(), target)
+        print(f"\n##### The target is a real OpenStack, its volumes are of type {volume_type}")
+        run(lab, TWO_DISKS if volume_type == "rbd" else ONE_DISK, keep=arguments.keep)
+
+
+def run(lab: Lab, subject: Subject, *, keep: bool) -> None:
+    """Run the demo with a lab, and clean up after it; ends the program where it failed."""
+    directory = lab.layout.directory
+    demo = Demo(lab, subject)
     try:
-        Demo(lab).run()
+        demo.run()
     except (DemoFailed, LabError) as failure:
         print(f"\nThe demo failed: {failure}\nIts logs and disks are in {directory}", file=sys.stderr)
         lab.down(wipe=False)
@@ -300,6 +335,7 @@ def main() -> None:
         exports = "\n".join(f"  export {name}={value}" for name, value in lab.environment().items())
         print(f"\nThe lab goes on running in {directory}. To use it:\n{exports}\nTo end it: xms lab down")
     else:
+        lab.target.forget(demo.status())
         lab.down()
         print("The lab is gone: no process and no file of it is left.")
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from lab import vddk_library
 from lab.layout import PASSWORD, SOURCE, USERNAME, Layout
 from lab.programs import free_port
+from lab.target_side import StandIn, TargetSide
 from lab.temporal_server import TemporalServer, answers
 
 PARTS: Final = ("temporal", "vsphere", "cloud", "worker")
@@ -42,11 +43,19 @@ class PartStatus:
 
 
 class Lab:
-    """The lab in one directory."""
+    """The lab in one directory.
 
-    def __init__(self, directory: Path, cache: Path) -> None:
+    Args:
+        directory: where it lives.
+        cache: where the guest image is kept.
+        target: another cloud than the stand-in, which is not started then.
+    """
+
+    def __init__(self, directory: Path, cache: Path, target: TargetSide | None = None) -> None:
         self.layout = Layout(directory)
         self.cache = cache
+        self.target = target or StandIn(self.layout)
+        self.parts = tuple(part for part in PARTS if part != "cloud" or target is None)
 
     # --- up -----------------------------------------------------------------------------------------------------------
 
@@ -65,11 +74,13 @@ class Lab:
         if not self._runs("temporal"):
             say("starting Temporal")
             self._start_temporal()
-        say("starting the stand-in vCenter and cloud" + ("" if self.cache.is_dir() else "; building the guest image"))
+        stand_ins = " and cloud" if "cloud" in self.parts else ""
+        say(f"starting the stand-in vCenter{stand_ins}" + ("" if self.cache.is_dir() else "; building the guest image"))
         self._start("vsphere", "lab.vsphere_process", str(directory), str(self.cache), *power_on)
-        self._start("cloud", "lab.cloud_process", str(directory))
-        for part in ("cloud", "vsphere"):
-            self._wait_for(part)
+        if "cloud" in self.parts:
+            self._start("cloud", "lab.cloud_process", str(directory))
+            self._wait_for("cloud")
+        self._wait_for("vsphere")
         self._write_config()
         if not self._runs("worker"):
             say("starting the worker")
@@ -135,12 +146,7 @@ thumbprint = "{vsphere["thumbprint"]}"
 # The stand-in's host serves its disks where the API is.
 nfc_port = {vsphere["port"]}
 
-[target]
-cloud = "lab"
-clouds_file = "{self.layout.clouds}"
-zeroed_volume_types = ["ssd", "hdd"]
-poll_seconds = 0.3
-
+{self.target.configuration()}
 [transport]
 plugin = "python {plugin}"
 libdir = "{vddk_library.make(self.layout.vddk)}"
@@ -181,7 +187,7 @@ libdir = "{vddk_library.make(self.layout.vddk)}"
 
     def status(self) -> list[PartStatus]:
         """Every part, whether it runs, and where it is reached."""
-        return [PartStatus(part, self._pid(part), self._runs(part), self._where(part)) for part in PARTS]
+        return [PartStatus(part, self._pid(part), self._runs(part), self._where(part)) for part in self.parts]
 
     def _where(self, part: str) -> str:
         note: dict[str, Any] = self.layout.read_note(part) or {}
@@ -203,7 +209,7 @@ libdir = "{vddk_library.make(self.layout.vddk)}"
         for path in pids:
             stop_process(int(path.read_text()))
             path.unlink()
-        for part in PARTS:
+        for part in self.parts:
             self.layout.note(part).unlink(missing_ok=True)
         if wipe and self.layout.directory.is_dir():
             shutil.rmtree(self.layout.directory)

@@ -1,0 +1,17 @@
+create user if not exists lab@'127.0.0.1' identified by '$password';
+create database if not exists keystone character set utf8mb3;
+create database if not exists glance character set utf8mb3;
+create database if not exists placement character set utf8mb3;
+create database if not exists nova_api character set utf8mb3;
+create database if not exists nova character set utf8mb3;
+create database if not exists nova_cell0 character set utf8mb3;
+create database if not exists cinder character set utf8mb3;
+create database if not exists neutron character set utf8mb3;
+grant all on keystone.* to lab@'127.0.0.1';
+grant all on glance.* to lab@'127.0.0.1';
+grant all on placement.* to lab@'127.0.0.1';
+grant all on nova_api.* to lab@'127.0.0.1';
+grant all on nova.* to lab@'127.0.0.1';
+grant all on nova_cell0.* to lab@'127.0.0.1';
+grant all on cinder.* to lab@'127.0.0.1';
+grant all on neutron.* to lab@'127.0.0.1';
