@@ -20,6 +20,9 @@ from xms.pulse import Pulse
 
 BEAT_EVERY_SECONDS: Final = 0.5
 
+LONGEST_WAIT: Final = timedelta(minutes=5)
+"""No more is waited at a time, whatever an outside system asks for: what it says may be wrong."""
+
 HAND_OVER: Final = timedelta(milliseconds=200)
 """A worker that shuts down hands its work over; the next one need not wait as after a failure."""
 
@@ -47,6 +50,15 @@ def activity_pulse() -> Pulse:
     return pulse
 
 
+def next_try(error: XmsError) -> timedelta | None:
+    """When an activity that failed so is tried again; None: as its policy says."""
+    if isinstance(error, Interrupted):
+        return HAND_OVER
+    if error.retry_after:
+        return min(timedelta(seconds=error.retry_after), LONGEST_WAIT)
+    return None
+
+
 class ExplainedErrors(Interceptor):
     """Turns an `XmsError` into an ApplicationError: its class as the type, its Trouble as the details."""
 
@@ -68,5 +80,5 @@ class _Explain(ActivityInboundInterceptor):
                 *([] if error.progress is None else [error.progress]),
                 type=type(error).__name__,
                 non_retryable=not error.retryable,
-                next_retry_delay=HAND_OVER if isinstance(error, Interrupted) else None,
+                next_retry_delay=next_try(error),
             ) from error

@@ -33,6 +33,8 @@ class XmsError(Exception):
         self.do = do
         self.progress: DiskProgress | None = None
         """How far a stream had come that ended with this error."""
+        self.retry_after = 0.0
+        """Seconds that the outside system asked to wait before it is asked again; 0: it asked for nothing."""
 
     def trouble(self) -> Trouble:
         """The same as a wire model, for the job's status, its events and the CLI."""

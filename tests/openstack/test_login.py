@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from lab.cloud.contents import PASSWORD, USER
 from lab.cloud.server import CloudServer
+from lab.cloud.trouble import CallTrouble
 from lab.vcenter import certificate
 from xms.config import TargetConfig
 from xms.errors import ConfigurationError, TargetNotTrusted, TargetRefusedLogin, TargetUnreachable, XmsError
@@ -295,16 +298,45 @@ def test_work_survives_the_end_of_its_token_before_any_call(
             assert sum(method == "POST" and path.endswith("/volumes") for method, path in calls) in {1, 2}
 
 
-def test_a_log_in_and_what_it_learnt_of_versions_is_shared(
+def test_a_log_in_is_shared_by_all_that_is_done_in_a_project(
     target_config: TargetConfig, cloud_server: CloudServer
 ) -> None:
     def look() -> None:
         with connect(target_config) as cloud:
             list(cloud.compute.flavors())
 
-    first, second = calls_of(cloud_server, look), calls_of(cloud_server, look)
-    assert len(first) > 3
-    assert [path for _, path in second] == ["/compute/v2.1/flavors/detail"]
+    assert ("POST", "/identity/v3/auth/tokens") in calls_of(cloud_server, look)
+    assert not [path for _, path in calls_of(cloud_server, look) if path.startswith("/identity")]
+
+
+def test_a_log_in_that_was_renewed_on_the_way_is_the_one_that_is_shared(
+    target_config: TargetConfig, cloud_server: CloudServer
+) -> None:
+    with connect(target_config) as cloud:
+        cloud_server.faults.end_tokens_before(0)
+        list(cloud.compute.flavors())
+    calls = calls_of(cloud_server, lambda: connect(target_config).close())
+    assert calls == []
+    with connect(target_config) as cloud:
+        before = len(cloud_server.faults.calls)
+        list(cloud.compute.flavors())
+        calls = cloud_server.faults.calls[before:]
+    assert not [path for _, path in calls if path.startswith("/identity")]
+
+
+def test_one_that_waits_for_keystone_keeps_no_other_waiting(
+    target_config: TargetConfig, cloud_server: CloudServer
+) -> None:
+    with connect(target_config) as slow, connect(target_config) as quick:
+        list(quick.compute.flavors())
+        slow.connection.session.invalidate()
+        cloud_server.faults.upset(CallTrouble(path="auth/tokens", seconds=2.0))
+        with ThreadPoolExecutor(1) as elsewhere:
+            waiting = elsewhere.submit(lambda: list(slow.compute.flavors()))
+            start = time.monotonic()
+            list(quick.compute.flavors())
+            assert time.monotonic() - start < 1.5
+            assert waiting.result()
 
 
 def test_another_password_is_another_log_in(entries: Entries, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Literal
 
 import pytest
 
+from activities.execution import HAND_OVER, next_try
 from lab.cloud.server import CloudServer
 from lab.cloud.trouble import CallTrouble
 from xms.config import TargetConfig
@@ -152,9 +154,25 @@ def test_a_service_that_asks_for_more_time_than_is_left_is_given_up_at_once(
 ) -> None:
     cloud_server.faults.upset(CallTrouble(method="GET", path=VOLUMES, status=503, retry_after="60"))
     start = time.monotonic()
-    with pytest.raises(TargetUnreachable):
+    with pytest.raises(TargetUnreachable) as error:
         read(cloud)
     assert time.monotonic() - start < 1.0
+    assert error.value.retry_after == 60.0
+    assert next_try(error.value) == timedelta(seconds=60)
+
+
+def test_an_attempt_comes_when_the_service_asked_for_it_but_within_five_minutes() -> None:
+    error = TargetUnreachable("it was not read")
+    assert next_try(error) is None
+    error.retry_after = 86_400.0
+    assert next_try(error) == timedelta(minutes=5)
+    assert next_try(Interrupted("stop")) == HAND_OVER
+
+
+def test_the_request_id_of_every_call_is_in_the_debug_log(cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "xms.openstack.retries"):
+        read(cloud)
+    assert re.fullmatch(r"GET /volume/v3/\w+/volumes/detail: HTTP 200, request req-\S+", caplog.messages[-1])
 
 
 def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:

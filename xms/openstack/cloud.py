@@ -102,6 +102,9 @@ class Cloud:
     ) -> None:
         if isinstance(error, TargetRefusedLogin):
             login.forget_log_in(self._config, self._project)
+        else:
+            # It may have logged in afresh meanwhile.
+            login.keep_log_in(self.connection.session, self._config, self._project)
         self.close()
 
 
@@ -141,10 +144,11 @@ def connect(config: TargetConfig, project: str | None = None, pulse: Pulse = no_
         try:
             for scheme in list(connection.session.session.adapters):
                 connection.session.session.mount(scheme, repeats)
-            login.share_log_in(connection.session, config, project)
+            login.resume_log_in(connection.session, config, project)
             access = login.access(connection.session)
             project_id = login.check_project(access, project, what)
             login.check_region(access, entry.config.get("region_name"), what)
+            login.keep_log_in(connection.session, config, project)
         except BaseException as error:
             connection.close()
             if isinstance(error, Exception):

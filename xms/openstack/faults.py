@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import keystoneauth1.exceptions
 import openstack.exceptions
+import requests
 import requests.exceptions
 
 from xms.errors import (
@@ -27,6 +28,7 @@ from xms.errors import (
     TargetUnreachable,
     XmsError,
 )
+from xms.openstack.retries import retry_after
 
 TWICE = re.compile(r" \(HTTP \d+\)( \(Request-ID: [^)]*\))?$")
 """What keystoneauth puts after a service's words, and is told in full anyway."""
@@ -70,9 +72,11 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except openstack.exceptions.HttpException as error:
-        raise from_status(what, error.status_code, _details(error), error.request_id) from error
+        answer = from_status(what, error.status_code, _details(error), error.request_id)
+        raise _in_time(answer, error.response) from error
     except keystoneauth1.exceptions.HttpError as error:
-        raise from_status(what, error.http_status, error.message or "", error.request_id) from error
+        answer = from_status(what, error.http_status, error.message or "", error.request_id)
+        raise _in_time(answer, error.response) from error
     except keystoneauth1.exceptions.SSLError as error:
         raise _not_trusted(what, error) from error
     except (keystoneauth1.exceptions.ConnectionError, requests.exceptions.RequestException) as error:
@@ -136,6 +140,13 @@ def from_status(what: str, status: int | None, text: str, request_id: str | None
             return TargetUnreachable(what, because=because)
         case _:
             return TargetFault(what, because=because)
+
+
+def _in_time(error: XmsError, response: requests.Response | None) -> XmsError:
+    """The same error, which knows how long the service asked to wait."""
+    if isinstance(error, TargetUnreachable) and response is not None:
+        error.retry_after = retry_after(response.headers.get("Retry-After", ""))
+    return error
 
 
 def _details(error: openstack.exceptions.HttpException) -> str:

@@ -220,38 +220,46 @@ def access(session: Session) -> AccessInfo:
     return session.auth.get_access(session)
 
 
-@dataclass
-class _SharedLogIn:
-    plugin: BaseIdentityPlugin
-    credentials: str | None
+@dataclass(frozen=True)
+class _LogIn:
+    state: str
+    """keystoneauth's: the token with its project, roles and catalogue. It stays in memory."""
+    credentials: str
     since: float
 
 
 _LOCK: Final = threading.Lock()
-_LOG_INS: Final[dict[tuple[TargetConfig, str | None], _SharedLogIn]] = {}
+_LOG_INS: Final[dict[tuple[TargetConfig, str | None], _LogIn]] = {}
 
 
-def share_log_in(session: Session, config: TargetConfig, project: str | None) -> None:
-    """Let a session use the token of an earlier one for the same target and project, and what that learnt of versions.
+def resume_log_in(session: Session, config: TargetConfig, project: str | None) -> None:
+    """Let a new session go on with the token of an earlier one for the same target and project.
 
-    keystoneauth's plugins may be used by several threads; the sessions themselves are not shared. Nothing is shared for
-    longer than `SHARED_SECONDS`, nor with what logs in otherwise: another password, another user.
+    The token is copied, and nothing else is shared: a session that has to log in afresh, and waits for Keystone, keeps
+    no other waiting. No token is passed on for longer than `SHARED_SECONDS`, nor to other credentials.
     """
-    own = session.auth
-    if not isinstance(own, BaseIdentityPlugin):
-        return
-    key, now = (config, project), time.monotonic()
+    plugin = session.auth
     with _LOCK:
-        shared = _LOG_INS.get(key)
-        if shared is not None and shared.credentials == _credentials(own) and now - shared.since < SHARED_SECONDS:
-            session.auth = shared.plugin
-        else:
-            _LOG_INS[key] = _SharedLogIn(own, _credentials(own), now)
+        known = _LOG_INS.get((config, project))
+    if known is None or not isinstance(plugin, BaseIdentityPlugin) or time.monotonic() - known.since > SHARED_SECONDS:
+        return
+    if plugin.get_cache_id() == known.credentials:
+        plugin.set_auth_state(known.state)
 
 
-def _credentials(plugin: BaseIdentityPlugin) -> str | None:
-    """A digest of all that the plugin logs in with; None, which is equal to no other, where it cannot tell."""
-    return plugin.get_cache_id()
+def keep_log_in(session: Session, config: TargetConfig, project: str | None) -> None:
+    """Keep the session's token for those that come after it."""
+    plugin = session.auth
+    if not isinstance(plugin, BaseIdentityPlugin):
+        return
+    # A digest of all that it logs in with: another password, another digest.
+    state, credentials = plugin.get_auth_state(), plugin.get_cache_id()
+    if state is None or credentials is None:
+        return
+    with _LOCK:
+        known = _LOG_INS.get((config, project))
+        if known is None or known.state != state:
+            _LOG_INS[(config, project)] = _LogIn(state, credentials, time.monotonic())
 
 
 def forget_log_in(config: TargetConfig, project: str | None) -> None:

@@ -93,6 +93,7 @@ class RepeatingAdapter(TCPKeepAliveAdapter):
 
     def _answer(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - requests' own
         response = super().send(request, *args, **kwargs)
+        logger.debug("%s %s: HTTP %s, request %s", request.method, _path(request), *_outcome(response))
         if not (args[0] if args else kwargs.get("stream", False)):
             # The body is part of the answer: a connection that breaks in the middle of it is found here.
             response.content  # noqa: B018 - a property that reads
@@ -100,7 +101,7 @@ class RepeatingAdapter(TCPKeepAliveAdapter):
 
 
 def _same_when_done_twice(request: requests.PreparedRequest) -> bool:
-    return request.method in SAME_WHEN_DONE_TWICE or (request.path_url or "").partition("?")[0].endswith(LOG_IN)
+    return request.method in SAME_WHEN_DONE_TWICE or _path(request).endswith(LOG_IN)
 
 
 def _should_ask_again(request: requests.PreparedRequest, response: requests.Response) -> bool:
@@ -160,11 +161,18 @@ def _tell(request: requests.PreparedRequest, state: tenacity.RetryCallState) -> 
     if outcome.failed:
         because = f"no answer ({type(outcome.exception()).__name__})"
     else:
-        headers = outcome.result().headers
-        request_id = headers.get("x-openstack-request-id") or headers.get("x-compute-request-id") or "none"
-        because = f"HTTP {outcome.result().status_code}, request {request_id}"
-    path = (request.path_url or "").partition("?")[0]
-    logger.warning("%s %s: %s; asked again in %.1f s", request.method, path, because, state.upcoming_sleep)
+        because = "HTTP {}, request {}".format(*_outcome(outcome.result()))
+    logger.warning("%s %s: %s; asked again in %.1f s", request.method, _path(request), because, state.upcoming_sleep)
+
+
+def _outcome(response: requests.Response) -> tuple[int, str]:
+    headers = response.headers
+    request_id = headers.get("x-openstack-request-id") or headers.get("x-compute-request-id") or "none"
+    return response.status_code, request_id
+
+
+def _path(request: requests.PreparedRequest) -> str:
+    return (request.path_url or "").partition("?")[0]
 
 
 def _last_answer(state: tenacity.RetryCallState) -> requests.Response:
