@@ -230,6 +230,22 @@ async def list_interfaces(call: ComputeCall, server_id: str) -> Json:
     return {"interfaceAttachments": interfaces}
 
 
+@router.get("/servers/{server_id}/os-instance-actions")
+async def list_actions(call: ComputeCall, server_id: str) -> Json:
+    """What was done with the server; the stand-in remembers its making alone."""
+    server = call.cloud.server(call.project, server_id)
+    made = {
+        "action": "create",
+        "request_id": server.request_id,
+        "instance_uuid": server.id,
+        "project_id": server.project_id,
+        "user_id": server.user_id,
+        "start_time": f"{server.created:%Y-%m-%dT%H:%M:%S.000000}",
+        "message": None,
+    }
+    return {"instanceActions": [made]}
+
+
 def _must_be(server: Server, action: str, *statuses: str) -> None:
     if server.task is not None:
         state = f"while it is in task_state {server.task}"

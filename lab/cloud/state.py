@@ -274,6 +274,9 @@ class Server:
     placed: bool = False
     """Whether the scheduler ever found a host for it."""
 
+    request_id: str = field(default_factory=lambda: f"req-{new_id()}")
+    """Of the call that made it."""
+
     key_name: str | None = None
     user_data: str | None = None
     config_drive: bool = False

@@ -204,7 +204,9 @@ def test_a_server_that_qemu_refuses_goes_to_error_with_its_words(
     with pytest.raises(exceptions.ResourceFailure):
         make_server(root)
 
-    server = next(member.compute.servers())
+    listed = next(member.compute.servers())
+    assert listed.fault is None
+    server = member.compute.get_server(listed.id)
     assert "unsupported machine type" in server.fault["message"]
     member.compute.delete_server(server)
     member.compute.wait_for_delete(server, interval=0.05, wait=10)

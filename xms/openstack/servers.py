@@ -351,13 +351,26 @@ def _wait_active(cloud: Cloud, server_id: str, record: BootRecord, pulse: Pulse)
 
 def _failed(cloud: Cloud, server: Server, what: str) -> BootFailed:
     tail = "\n".join(console(cloud, str(server.id)).splitlines()[-TAIL_LINES:])
-    because = "\n".join(part for part in (_fault(server), tail and f"the console ends with:\n{tail}") if part)
+    request = _request_of(cloud, str(server.id))
+    fault = _fault(server).strip() + (f" (request {request})" if request else "")
+    because = "\n".join(part for part in (fault.strip(), tail and f"the console ends with:\n{tail}") if part)
     return BootFailed(
         what,
         because=because or f"it is {server.status}, and its console is empty",
         means="a guest may have run on the volumes",
         do="see the instance's console and the cloud's logs; the cutover can be repeated",
     )
+
+
+def _request_of(cloud: Cloud, server_id: str) -> str:
+    """Id of the request that made the server, by which its cloud's logs are searched; "" where it is not told."""
+    try:
+        with translated(f"the actions of instance {server_id} were not listed"):
+            actions = list(cloud.compute.server_actions(server_id))
+    except XmsError:
+        # It is told beside another failure, which counts.
+        return ""
+    return next((str(action.request_id) for action in actions if action.action == "create"), "")
 
 
 def _delete(cloud: Cloud, server: Server, pulse: Pulse) -> None:
