@@ -94,7 +94,7 @@ def dual(member: Member) -> Network:
     return network
 
 
-def refusal(member: Member, network: Network, **attributes: object) -> tuple[int, str]:
+def refusal(member: Member, network: Network, **attributes: object) -> tuple[int | None, str]:
     with pytest.raises(exceptions.HttpException) as refused:
         member.network.create_port(network_id=network.id, **attributes)
     return refused.value.status_code, str(refused.value.details)
