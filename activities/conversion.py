@@ -30,7 +30,7 @@ class ConversionActivities:
         pulse = activity_pulse()
         conversion = Conversion(self.config, order.vm.job_id)
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse
             ) as claims,
@@ -45,7 +45,7 @@ class ConversionActivities:
         if earlier := conversion.committed():
             return earlier
         with (
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volumes(
                 cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse
             ) as claims,

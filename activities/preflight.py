@@ -46,8 +46,9 @@ class PreflightActivities:
     def look_at_target(self, order: LookAtTarget) -> Subjects:
         """Look whether the target can take each of them; what is the same for all is asked once."""
         source, found, pulse = order.subjects.source, order.subjects.unpacked(), activity_pulse()
+        target = self.config.target_named(order.wanted.target)
         try:
-            cloud = connect_target(self.config.target, order.wanted.project)
+            cloud = connect_target(target, order.wanted.project)
         except TargetRefusedLogin as refusal:
             facts = TargetFacts(looks=_refused(refusal, order.wanted))
             return Subjects.of(source, [subject.model_copy(update={"target": facts}) for subject in found])
@@ -55,7 +56,7 @@ class PreflightActivities:
             reading, looked = Reading(cloud, pulse), []
             for subject, wanted in zip(found, shared_out(order.wanted, [one.vm for one in found]), strict=True):
                 candidate = Candidate(vm=subject.vm, job_id=order.job_id or job_id(source, subject.vm.name))
-                facts = facts_of(reading, self.config.target, wanted, candidate)
+                facts = facts_of(reading, target, wanted, candidate)
                 looked.append(subject.model_copy(update={"target": facts}))
         return Subjects.of(source, looked)
 

@@ -134,7 +134,7 @@ class StreamingActivities:
                 path=order.disk.path,
                 pulse=pulse,
             ) as uri,
-            connect(self.config.target, order.target_project) as cloud,
+            connect(self.config.target_named(order.target_name), order.target_project) as cloud,
             claim_volume(
                 cloud,
                 order.volume_id,

@@ -35,6 +35,9 @@ def submit(  # noqa: PLR0913 - the command's options
     sync_cadence: Annotated[
         str, typer.Option(metavar="CADENCE", help="manual, 15m, 1h, 1d, or any duration from 1m.")
     ] = "manual",
+    target: Annotated[
+        str, typer.Option(metavar="NAME", help="Configured target: xms target list; the default one unless given.")
+    ] = "",
     kind: Annotated[
         str, typer.Option(metavar="KIND", help="Kind of migration; warm is the one that there is.")
     ] = "warm",
@@ -80,6 +83,7 @@ def submit(  # noqa: PLR0913 - the command's options
         source=parsing.required(source, "--source"),
         vm=name,
         kind=kind,
+        target=target,
         target_project=parsing.required(target_project, "--target-project"),
         instance_name=parsing.required(instance_name or name.rpartition("/")[2], "--instance-name"),
         flavor=parsing.required(flavor, "--flavor"),

@@ -24,6 +24,9 @@ def preflight(  # noqa: PLR0913 - the command's options
         ),
     ] = None,
     every_vm: Annotated[bool, typer.Option("--all", help="Every VM of the source; templates are none.")] = False,
+    target: Annotated[
+        str, typer.Option(metavar="NAME", help="Configured target: xms target list; the default one unless given.")
+    ] = "",
     target_project: Annotated[
         str | None, typer.Option(metavar="NAME", help="Look whether this project's quota suffices; needs --flavor.")
     ] = None,
@@ -55,7 +58,8 @@ def preflight(  # noqa: PLR0913 - the command's options
     if bool(wanted) == every_vm:
         both = "both are given" if every_vm else "neither --vm nor --all is given"
         raise BadInput("which VMs?", because=both, do="give --vm NAME (once or several times, or 'web-*'), or --all")
-    target = TargetWanted(
+    where = TargetWanted(
+        target=target,
         project=target_project,
         flavor=flavor,
         volume_type=volume_type,
@@ -63,7 +67,7 @@ def preflight(  # noqa: PLR0913 - the command's options
         network_map=parse_network_map(network_map) if network_map else None,
     )
     report = ask(
-        lambda migrations: migrations.preflight(name, wanted, every_vm=every_vm, target=target), f"looking at {name}"
+        lambda migrations: migrations.preflight(name, wanted, every_vm=every_vm, target=where), f"looking at {name}"
     )
     _print(report, output)
     if report.verdict == "Block":

@@ -185,7 +185,7 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
 def heading(status: JobStatus, now: datetime, width: int) -> Text:
     """Which VM goes where, and the phase at the right margin, or below where the line is too short for both."""
     spec = status.spec
-    left = Text(f"{spec.vm}: {spec.source} -> {spec.target_project}", style="bold")
+    left = Text(f"{spec.vm}: {spec.source} -> {spec.destination}", style="bold")
     right = phase_text(status) + Text(f", since {quantities.short_moment(status.since, now)}")
     gap = min(width, WIDE) - left.cell_len - right.cell_len
     return left + (Text(" " * gap) if gap >= 2 else Text("\n")) + right  # noqa: PLR2004 - a visible gap

@@ -6,9 +6,9 @@ Every policy ends: what still fails after it is shown to a person, or tried agai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, TypeVar, Unpack, overload
 
 from pydantic import ValidationError
 from temporalio import workflow
@@ -21,6 +21,10 @@ with workflow.unsafe.imports_passed_through():
     from xms.errors import XmsError
     from xms.job import shortened
     from xms.models import DiskProgress, Trouble
+
+
+Order = TypeVar("Order")
+Answer = TypeVar("Answer")
 
 
 class Policy(TypedDict, total=False):
@@ -129,6 +133,50 @@ def evidence(timeout_seconds: int) -> Policy:
     }
 
 
+@overload
+async def call(
+    method: Callable[[Any, Order], Awaitable[Answer]],
+    order: Order,
+    *,
+    summary: str | None = None,
+    **policy: Unpack[Policy],
+) -> Answer: ...
+
+
+@overload
+async def call(
+    method: Callable[[Any, Order], Answer], order: Order, *, summary: str | None = None, **policy: Unpack[Policy]
+) -> Answer: ...
+
+
+async def call(
+    method: Callable[[Any, Order], Any], order: Order, *, summary: str | None = None, **policy: Unpack[Policy]
+) -> Any:
+    """Have an activity done, unless the caller was cancelled meanwhile.
+
+    A call that succeeds although it was to be broken off answers as if nothing had been said, and a task is told of its
+    cancellation once only. So the next call looks for it; what the last one answered is in the job's record by then.
+    What has to be done in spite of a cancellation runs in `to_the_end`.
+
+    Raises:
+        ActivityError: it failed after its retries.
+        asyncio.CancelledError: the caller was cancelled.
+    """
+    heed_cancellation()
+    return await workflow.execute_activity_method(method, order, summary=summary, **policy)
+
+
+def heed_cancellation() -> None:
+    """Before a call, a wait, or tasks that are gathered: raise a cancellation that the last call's answer won over.
+
+    Raises:
+        asyncio.CancelledError: the task was cancelled, whether it was told so already or not.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Finish clean-up work however often the caller is cancelled in the middle of it; the cancellation comes after."""
     task = asyncio.create_task(work)
@@ -151,6 +199,7 @@ async def unless(stopped: Callable[[], bool], work: Coroutine[Any, Any, None]) -
     """
     task = asyncio.create_task(work)
     try:
+        heed_cancellation()
         await workflow.wait_condition(lambda: task.done() or stopped())
     except asyncio.CancelledError:
         await _broken_off(task)

@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        call,
         evidence,
         explain,
         failure_type,
@@ -72,7 +73,7 @@ class CutoverRun:
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
         check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
-        target = await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
+        target = await call(TargetActivities.check_target, check, **CONTROL)
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
@@ -105,12 +106,12 @@ class CutoverRun:
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
         order = MakePorts(target=self.target, instance_name=self.spec.instance_name, nics=self.state.nics)
-        made = await workflow.execute_activity_method(TargetActivities.make_ports, order, **CONTROL)
+        made = await call(TargetActivities.make_ports, order, **CONTROL)
         self.state.nics = made.nics
 
     async def remove_ports(self) -> None:
         """Take the ports back that this job made."""
-        removed = await workflow.execute_activity_method(TargetActivities.remove_ports, self.target, **CLEAN_UP)
+        removed = await call(TargetActivities.remove_ports, self.target, **CLEAN_UP)
         for text in removed.left:
             self.state.note(workflow.now(), "port left", text)
         gone = {"port_id": None, "port_mac": "", "port_ips": ()}
@@ -133,7 +134,7 @@ class CutoverRun:
             hard_power_off=self.order.hard_power_off,
         )
         policy = power_off(self.order.shutdown_timeout_seconds)
-        off = await workflow.execute_activity_method(SourceActivities.power_off, order, **policy)
+        off = await call(SourceActivities.power_off, order, **policy)
         self._record(power_off=off.how)
 
     async def power_on(self) -> None:
@@ -141,7 +142,7 @@ class CutoverRun:
         if self.state.cutover is not None and not self.state.cutover.source_was_running:
             self._note("source stays off", "as it was before the cutover")
         elif self.order.power_on_source_after_failure:
-            await workflow.execute_activity_method(SourceActivities.power_on, self.vm, **CLEAN_UP)
+            await call(SourceActivities.power_on, self.vm, **CLEAN_UP)
         else:
             self._note("source stays off", "as the cutover's order says")
         self.state.source_is_off = False
@@ -178,15 +179,14 @@ class CutoverRun:
         order = Convert(
             vm=self.vm,
             target_project=self.spec.target_project,
+            target_name=self.spec.target,
             disks=self.state.disks,
             nics=self.state.nics,
             firmware=self.state.firmware,
             memory=self.state.memory,
             cpus=self.state.cpus,
         )
-        return await workflow.execute_activity_method(
-            ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION
-        )
+        return await call(ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION)
 
     def _count_as_unseeded(self, converted: Converted) -> None:
         """From here on the commit may begin, so what it writes is no longer what the source has."""
@@ -199,15 +199,25 @@ class CutoverRun:
             self.state.replace_disk(disk.model_copy(update={"baseline": baseline}))
 
     async def _commit(self, converted: Converted) -> None:
-        order = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
-        await workflow.execute_activity_method(
-            ConversionActivities.commit_conversion, order, summary="commit", **on_host(converted.worker_queue)
+        await call(
+            ConversionActivities.commit_conversion,
+            self._conversion_order(),
+            summary="commit",
+            **on_host(converted.worker_queue),
+        )
+
+    def _conversion_order(self) -> ConversionOrder:
+        return ConversionOrder(
+            vm=self.vm,
+            target_project=self.spec.target_project,
+            target_name=self.spec.target,
+            disks=self.state.disks,
         )
 
     async def forget_conversion(self) -> None:
         """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
         order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids)
-        await workflow.execute_activity_method(TargetActivities.release_volumes, order, **CLEAN_UP)
+        await call(TargetActivities.release_volumes, order, **CLEAN_UP)
 
     async def finalize(self) -> None:
         """Bootable root volume, image metadata, no attachment to a worker."""
@@ -223,7 +233,7 @@ class CutoverRun:
             net_bus=converted.net_bus,
             os_type=converted.os_type,
         )
-        await workflow.execute_activity_method(TargetActivities.finalize_volumes, order, **CONTROL)
+        await call(TargetActivities.finalize_volumes, order, **CONTROL)
 
     async def boot(self) -> None:
         """Boot the instance. From here on its writes are unknown."""
@@ -239,7 +249,7 @@ class CutoverRun:
             block_bus=self._conversion().block_bus,
         )
         try:
-            made = await workflow.execute_activity_method(TargetActivities.boot_server, order, **BOOT)
+            made = await call(TargetActivities.boot_server, order, **BOOT)
         except ActivityError as error:
             if failure_type(error) == NEVER_STARTED:
                 self.state.disks = before
@@ -250,7 +260,7 @@ class CutoverRun:
         """Remove the target instance and see that it is gone: the source may run only then."""
         server = self.state.cutover.server_id if self.state.cutover else None
         order = ServerOrder(target=self.target, server_id=server or "")
-        await workflow.execute_activity_method(TargetActivities.remove_server, order, **CLEAN_UP)
+        await call(TargetActivities.remove_server, order, **CLEAN_UP)
         self._record(server_id=None)
 
     async def see_running(self) -> None:
@@ -262,27 +272,25 @@ class CutoverRun:
             timeout_seconds=self.order.evidence_timeout_seconds,
         )
         policy = evidence(self.order.evidence_timeout_seconds)
-        seen = await workflow.execute_activity_method(TargetActivities.see_running, order, **policy)
+        seen = await call(TargetActivities.see_running, order, **policy)
         self._record(evidence=seen.evidence)
 
     async def complete(self) -> None:
         """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
         server = self.state.cutover.server_id if self.state.cutover else None
-        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.target_project}"
-        discard = ConversionOrder(vm=self.vm, target_project=self.spec.target_project, disks=self.state.disks)
+        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.destination}"
+        discard = self._conversion_order()
         try:
             mark = MarkMigrated(vm=self.vm, text=text)
-            await workflow.execute_activity_method(SourceActivities.mark_migrated, mark, **CONTROL)
-            await workflow.execute_activity_method(
-                ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue)
-            )
+            await call(SourceActivities.mark_migrated, mark, **CONTROL)
+            await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
         except ActivityError as error:
             trouble = explain(error, "finishing touches after the cutover")
             self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
 
     async def _inspect(self) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        return await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
+        return await call(SourceActivities.inspect_vm, query, **CONTROL)
 
     async def _refuse_running(self) -> None:
         """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""

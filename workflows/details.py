@@ -155,7 +155,7 @@ def _downtime(cutover: Cutover) -> str:
 def _target(spec: MigrationSpec) -> str:
     zone = f", zone {spec.availability_zone}" if spec.availability_zone else ""
     return (
-        f"- **From**: {spec.vm} of {spec.source}\n- **To**: {spec.instance_name} in project {spec.target_project}, "
+        f"- **From**: {spec.vm} of {spec.source}\n- **To**: {spec.instance_name} in project {spec.destination}, "
         f"flavor {spec.flavor}, volumes {spec.volume_type}{zone}"
     )
 

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.host_budget import HostBudgetActivities
-    from workflows.calls import Policy, to_the_end
+    from workflows.calls import Policy, call, heed_cancellation, to_the_end
     from workflows.details import describe
     from workflows.names import GIVE_BACK, HOST_SLOT, budget_id
     from xms.host_budget import HostLimits, SlotAnswer, SlotBack, SlotRequest
@@ -143,10 +143,9 @@ class HostSlots:
         patience_ends = None if patience is None else workflow.now() + patience
         pause = ASK_AGAIN
         while True:
-            await workflow.execute_activity_method(
+            await call(
                 HostBudgetActivities.ask_for_slot, request, summary=f"a stream from {request.limits.host}", **CALL
             )
-            _heed_cancellation()
             ask_again_at = workflow.now() + pause
             pause = min(2 * pause, ASK_AGAIN_AT_MOST)
             while (now := workflow.now()) < ask_again_at:
@@ -169,6 +168,7 @@ class HostSlots:
         A timer beside the condition, and not the condition's own timeout: that is asyncio.wait_for, which before
         Python 3.12 swallows a cancellation that comes together with the slot. The stream would begin all the same.
         """
+        heed_cancellation()
         timer = asyncio.create_task(
             workflow.sleep(max(timedelta(0), seconds), summary=f"waits for a stream from {request.limits.host}")
         )
@@ -176,16 +176,6 @@ class HostSlots:
             await workflow.wait_condition(lambda: self.state.slots[request.id].granted or self.gave_up or timer.done())
         finally:
             timer.cancel()
-
-
-def _heed_cancellation() -> None:
-    """Raise the cancellation that came together with an activity's answer, which the SDK lets the answer win over.
-
-    Without it the job would go on to wait for a slot, and an abandon that was accepted would come to nothing.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def give_back(state: JobState, slot: SlotAnswer) -> None:

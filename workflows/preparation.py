@@ -9,7 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CONTROL, refusal
+    from workflows.calls import CONTROL, call, refusal
     from xms.errors import VmUnsupported
     from xms.job import JobState
     from xms.models import Disk, MigrationSpec
@@ -29,22 +29,20 @@ async def prepare(spec: MigrationSpec, state: JobState) -> None:
     """
     state.doing = "looking at the VM"
     query = VmQuery(source=spec.source, vm=spec.vm)
-    vm = await workflow.execute_activity_method(SourceActivities.inspect_vm, query, **CONTROL)
+    vm = await call(SourceActivities.inspect_vm, query, **CONTROL)
     state.take_in(vm)
     if not vm.disks:
         raise refusal(VmUnsupported, f"{vm.name} has no disks", because="there is nothing to replicate")
 
     state.doing = "checking the target"
     check = CheckTarget(spec=spec, vm=vm, known=state.nics)
-    target = await workflow.execute_activity_method(TargetActivities.check_target, check, **CONTROL)
+    target = await call(TargetActivities.check_target, check, **CONTROL)
     state.cloud, state.zeroed_volumes = target.cloud, target.zeroed_volumes
     if not state.nics:
         state.nics = target.nics
 
     state.doing = "turning change tracking on"
-    tracking = await workflow.execute_activity_method(
-        SourceActivities.enable_change_tracking, state.vm_order(spec), **CONTROL
-    )
+    tracking = await call(SourceActivities.enable_change_tracking, state.vm_order(spec), **CONTROL)
     if tracking.turned_on_now:
         state.note(workflow.now(), "change tracking", "turned on")
 
@@ -66,9 +64,7 @@ async def make_volume(spec: MigrationSpec, state: JobState, source: VmDisk | Sna
         volume_type=spec.volume_type,
         availability_zone=None,
     )
-    made = await workflow.execute_activity_method(
-        TargetActivities.make_volume, order, summary=f"{source.label}: volume", **CONTROL
-    )
+    made = await call(TargetActivities.make_volume, order, summary=f"{source.label}: volume", **CONTROL)
     state.replace_disk(
         Disk(
             key=source.key,

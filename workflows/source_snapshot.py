@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
-    from workflows.calls import CONTROL, refusal
+    from workflows.calls import CONTROL, call, refusal
     from xms import source_changes
     from xms.errors import ChangeTrackingUnavailable, VmUnsupported
     from xms.job import JobState
@@ -29,7 +29,7 @@ async def take_tracked_snapshot(spec: MigrationSpec, state: JobState, reason: st
     if untracked:
         state.note(workflow.now(), "change tracking", f"is off for {', '.join(untracked)}; it is turned on again")
         state.doing = "turning change tracking on"
-        await workflow.execute_activity_method(SourceActivities.enable_change_tracking, vm, **CONTROL)
+        await call(SourceActivities.enable_change_tracking, vm, **CONTROL)
         snapshot = await _take(spec, state, reason)
         untracked = [disk.label for disk in snapshot.disks if disk.change_id is None]
     if untracked:
@@ -46,9 +46,7 @@ async def take_tracked_snapshot(spec: MigrationSpec, state: JobState, reason: st
 async def _take(spec: MigrationSpec, state: JobState, reason: str) -> SnapshotTaken:
     state.doing = "taking a snapshot"
     vm = state.vm_order(spec)
-    snapshot = await workflow.execute_activity_method(
-        SourceActivities.take_snapshot, vm, summary=f"{vm.vm}: snapshot for {reason}", **CONTROL
-    )
+    snapshot = await call(SourceActivities.take_snapshot, vm, summary=f"{vm.vm}: snapshot for {reason}", **CONTROL)
     source_changes.take_in(state, snapshot, workflow.now())
     if state.sync is not None:
         state.sync = state.sync.model_copy(update={"snapshot_at": snapshot.taken_at})

@@ -24,7 +24,9 @@ with workflow.unsafe.imports_passed_through():
         CONTROL,
         STREAM,
         Policy,
+        call,
         explain,
+        heed_cancellation,
         refusal,
         to_the_end,
     )
@@ -54,9 +56,9 @@ async def remove_leftovers(spec: MigrationSpec, state: JobState, policy: Policy)
     Raises:
         ActivityError: one of the two could not be done.
     """
-    await workflow.execute_activity_method(SourceActivities.remove_snapshots, state.vm_order(spec), **policy)
+    await call(SourceActivities.remove_snapshots, state.vm_order(spec), **policy)
     order = VolumesOrder(target=state.target_order(spec), volume_ids=state.volume_ids)
-    await workflow.execute_activity_method(TargetActivities.release_volumes, order, **policy)
+    await call(TargetActivities.release_volumes, order, **policy)
     state.clean_up_at = None
 
 
@@ -119,6 +121,7 @@ class Sync:
         await self._match_volumes(snapshot)
         self.comparing.begin()
         state.doing = "reading the change maps"
+        heed_cancellation()
         plans = await asyncio.gather(
             *(self._plan(frozen, snapshot) for frozen in snapshot.disks), return_exceptions=True
         )
@@ -134,6 +137,7 @@ class Sync:
         slots = HostSlots(self.spec, state, state.host, urgent=final)
         streams = sum(1 for item in planned if item.plan.bytes or self._to_compare(item))
         started = workflow.now()
+        heed_cancellation()
         streamed = await asyncio.gather(
             *(self._stream(item, snapshot, slots, streams, final=final) for item in planned), return_exceptions=True
         )
@@ -219,7 +223,7 @@ class Sync:
             order = ExtendVolume(
                 target=self.state.target_order(self.spec), volume_id=known.volume_id, capacity=frozen.capacity
             )
-            made = await workflow.execute_activity_method(TargetActivities.extend_volume, order, **CONTROL)
+            made = await call(TargetActivities.extend_volume, order, **CONTROL)
             self.state.replace_disk(known.model_copy(update={"volume_size": made.size}))
             self._note(
                 "disk grown", f"{frozen.label} has {quantities.size(frozen.capacity)} now; its volume was extended"
@@ -236,9 +240,7 @@ class Sync:
             volume_is_zeroed=disk.pristine and self.state.zeroed_volumes,
             ranges_limit=self.state.unseeded_limit,
         )
-        plan = await workflow.execute_activity_method(
-            SourceActivities.plan_disk, order, summary=f"{frozen.label}: change map", **CONTROL
-        )
+        plan = await call(SourceActivities.plan_disk, order, summary=f"{frozen.label}: change map", **CONTROL)
         return Planned(frozen, plan)
 
     def _record_plans(self, planned: list[Planned]) -> None:
@@ -274,6 +276,7 @@ class Sync:
             disk=item.frozen,
             volume_id=disk.volume_id or "",
             target_project=self.spec.target_project,
+            target_name=self.spec.target,
             ranges=item.plan.ranges,
             bytes=item.plan.bytes,
             skip_zeroes=item.plan.skip_zeroes,
@@ -287,7 +290,7 @@ class Sync:
             ordered = order if slot is None else order.model_copy(update={"bytes_in_flight": slot.bytes_in_flight})
             self.state.streaming += 1
             try:
-                return await workflow.execute_activity_method(
+                return await call(
                     StreamingActivities.stream_disk, ordered, summary=f"{item.frozen.label}: {self.reason}", **STREAM
                 )
             finally:

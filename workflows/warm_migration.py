@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows.calls import CLEAN_UP, CONTROL, explain, to_the_end, unless
+    from workflows.calls import CLEAN_UP, CONTROL, call, explain, heed_cancellation, to_the_end, unless
     from workflows.commands import Commands
     from workflows.cutover import CutoverRun
     from workflows.details import describe
@@ -212,14 +212,14 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         try:
             if state.moref:
                 vm = state.vm_order(self.spec)
-                await workflow.execute_activity_method(SourceActivities.remove_snapshots, vm, **CLEAN_UP)
+                await call(SourceActivities.remove_snapshots, vm, **CLEAN_UP)
             kept = state.volume_ids
             volumes = (*kept, *(volume for volume in state.former_volumes if volume not in kept))
             if volumes:
                 doomed = VolumesOrder(target=state.target_order(self.spec), volume_ids=volumes)
-                await workflow.execute_activity_method(TargetActivities.release_volumes, doomed, **CLEAN_UP)
+                await call(TargetActivities.release_volumes, doomed, **CLEAN_UP)
                 if order.delete_volumes:
-                    await workflow.execute_activity_method(TargetActivities.delete_volumes, doomed, **CONTROL)
+                    await call(TargetActivities.delete_volumes, doomed, **CONTROL)
         except ActivityError as error:
             state.abandon_asked = None
             self.park(explain(error, f"{self.spec.vm} could not be abandoned cleanly"))
@@ -232,6 +232,7 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
 
     async def wait(self, until: datetime | None) -> None:
         """Sleep until the time comes or somebody says something; without a time for ever, since Ready has no end."""
+        heed_cancellation()
         before = self.said()
         timeout = None if until is None else max(timedelta(0), until - workflow.now())
         try:

@@ -37,6 +37,8 @@ Transports = Annotated[
 Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
 
 
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
 Read = TypeVar("Read", bound="Section")
 
 
@@ -92,6 +94,7 @@ class TargetConfig(Section):
 
     cloud: str = Field(description="entry of clouds.yaml")
     clouds_file: Path | None = Field(default=None, description="a clouds.yaml; None searches the standard places")
+    region: str | None = Field(default=None, description="region of the cloud; None: the one that its entry names")
     attach: Literal["cinder"] = "cinder"
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
@@ -149,9 +152,27 @@ class Config(Section):
 
     worker: WorkerConfig = WorkerConfig()
     sources: dict[str, SourceConfig] = Field(default_factory=dict)
-    target: TargetConfig
+    target: TargetConfig = Field(
+        description="the default target; may be left out where exactly one other is named, which then is the default"
+    )
+    targets: dict[TargetName, TargetConfig] = Field(default_factory=dict, description="other targets, by name")
     transport: TransportConfig = TransportConfig()
     conversion: ConversionConfig = ConversionConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_target(cls, given: object) -> object:
+        """Take the only target for the default one; of several, one has to be said to be it."""
+        if not isinstance(given, dict) or "target" in given or not isinstance(given.get("targets"), dict):
+            return given
+        match list(given["targets"].values()):
+            case [only]:
+                return given | {"target": only}
+            case []:
+                return given
+            case _:
+                names = ", ".join(sorted(map(str, given["targets"])))
+                raise ValueError(f"of several targets ({names}) none is the default one: call it [target]")
 
     _look: Callable[[], Mapping[str, Registered]] | None = PrivateAttr(default=None)
 
@@ -164,6 +185,24 @@ class Config(Section):
     def registered(self) -> Mapping[str, Registered]:
         """Every source that is registered now, by name; in place of one that cannot be used, what is wrong with it."""
         return self.sources if self._look is None else self._look()
+
+    def target_named(self, name: str) -> TargetConfig:
+        """The target of that name; the empty name is the default target's.
+
+        Raises:
+            ConfigurationError: this worker knows none of that name, and the text lists those that it knows.
+        """
+        if not name:
+            return self.target
+        found = self.targets.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.targets)) or "none beside the default one"
+            raise ConfigurationError(
+                f"no target is called '{name}'",
+                because=f"the worker's targets are: {known}",
+                do=f"use one of them, or add [targets.{name}] to the worker's configuration",
+            )
+        return found
 
     def source(self, name: str) -> SourceConfig:
         """The source of that name, as it is registered now.

@@ -126,7 +126,7 @@ class JobState(BaseModel):
         """The record of a job that was just submitted."""
         state = cls(job_id=job_id(spec.source, spec.vm), since=now, cadence_seconds=spec.cadence_seconds)
         state.rate_limit = spec.rate_limit
-        state.note(now, "submitted", f"{spec.vm}: {spec.source} -> {spec.target_project}", spec.requested_by)
+        state.note(now, "submitted", f"{spec.vm}: {spec.source} -> {spec.destination}", spec.requested_by)
         return state
 
     def note(self, at: datetime, kind: str, text: str, who: str = "") -> None:
@@ -216,7 +216,7 @@ class JobState(BaseModel):
 
     def target_order(self, spec: MigrationSpec) -> TargetOrder:
         """How activities are told which project is meant."""
-        return TargetOrder(job_id=self.job_id, target_project=spec.target_project)
+        return TargetOrder(job_id=self.job_id, target_project=spec.target_project, target_name=spec.target)
 
     def status(self, spec: MigrationSpec) -> JobStatus:
         """What a person may know of the job."""

@@ -73,6 +73,7 @@ class MigrationSpec(Model):
     source: str = Field(description="name of a registered source, for example prod-vcenter")
     vm: str = Field(description="the VM's name, or its inventory path where the name is not unique")
     kind: str = Field(default="warm", description="always 'warm'")
+    target: str = Field(default="", description="name of a configured target; empty: the default one")
     target_project: str = Field(description="name of the project that will own the instance")
     instance_name: str = Field(description="name of the target instance")
     flavor: str = Field(description="name of the target flavor; at least the source's vCPUs and memory")
@@ -99,6 +100,11 @@ class MigrationSpec(Model):
         changed = {mapping.source for mapping in changes}
         kept = tuple(mapping for mapping in self.network_map if mapping.source not in changed)
         return self.model_copy(update={"network_map": (*kept, *changes)})
+
+    @property
+    def destination(self) -> str:
+        """Where the VM goes, as people read it: the project, and the target unless it is the default one."""
+        return f"{self.target_project} of {self.target}" if self.target else self.target_project
 
 
 def job_id(source: str, vm: str) -> str:

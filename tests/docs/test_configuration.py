@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.docs.pages import ROOT, blocks, rows
-from xms.config import Config, ConversionConfig, SourceConfig, TargetConfig, TransportConfig, WorkerConfig
+from xms.config import Config, ConversionConfig, SourceConfig, TargetConfig, TargetName, TransportConfig, WorkerConfig
 
 PAGE: Final = ROOT / "docs" / "configuration.md"
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
@@ -41,8 +41,13 @@ def test_every_key_is_documented_with_its_default(heading: str, section: type[Ba
 
 
 def test_every_section_is_documented() -> None:
-    documented = {heading.strip("#` []").split(".")[0] for heading in SECTIONS}
+    documented = {heading.strip("#` []").split(".")[0] for heading in (*SECTIONS, "## `[targets.NAME]`")}
     assert documented == set(Config.model_fields)
+
+
+def test_other_targets_have_the_same_keys() -> None:
+    assert Config.model_fields["targets"].annotation == dict[TargetName, TargetConfig]
+    assert "## `[targets.NAME]`" in PAGE.read_text()
 
 
 def test_the_example_is_a_configuration() -> None:

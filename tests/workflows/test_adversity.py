@@ -136,6 +136,26 @@ async def test_an_abandon_that_comes_while_ports_are_made_is_not_swallowed_by_th
         assert not world.ports
 
 
+@pytest.mark.parametrize(("late", "never"), [("take_snapshot", "plan_disk"), ("plan_disk", "stream_disk")])
+async def test_an_abandon_is_heeded_although_the_call_that_ran_meanwhile_succeeded(
+    client: Client, late: str, never: str
+) -> None:
+    world = World(disks=1)
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.write(2000, 1)
+        world.late, world.hold = {late}, True
+        before = len(world.calls)
+        await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await until(lambda: late in world.calls[before:])
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
+        world.late.clear()
+        report = await asyncio.wait_for(job.handle.result(), 20)
+        assert report.outcome == "abandoned"
+        assert never not in world.calls[before:]
+        assert not world.snapshots
+
+
 async def test_what_is_missing_from_the_replica_is_copied_before_the_source_stops(client: Client) -> None:
     world = World(disks=1)
     missing_at_power_off = []

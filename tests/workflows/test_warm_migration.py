@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -262,3 +264,35 @@ async def test_a_conversion_whose_worker_is_lost_is_mended_and_done_again(client
         assert report.outcome == "completed"
         assert world.calls.count("convert") == 2
         assert "conversion lost" in [event.kind for event in report.events]
+
+
+async def test_everything_that_is_asked_of_the_cloud_is_asked_of_the_jobs_target(client: Client) -> None:
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world, a_spec().model_copy(update={"target": "west"})) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(who="ann"))
+        await job.handle.result()
+        history = await job.handle.fetch_history()
+    asked = [
+        (attributes.activity_type.name, json.loads(attributes.input.payloads[0].data))
+        for event in history.events
+        if (attributes := event.activity_task_scheduled_event_attributes).activity_type.name
+    ]
+    targets = {name: target for name, order in asked if (target := named_target(order)) is not None}
+    assert {"check_target", "make_volume", "stream_disk", "convert", "commit_conversion", "boot_server"} <= set(targets)
+    assert set(targets.values()) == {"west"}
+
+
+def named_target(order: dict[str, Any]) -> str | None:
+    """The target that an activity's order names; None for one that has nothing to do with the cloud."""
+    match order:
+        case {"target_project": _}:
+            return str(order.get("target_name"))
+        case {"target": {"target_project": _} as target}:
+            return str(target.get("target_name"))
+        case {"server": {"target": target}}:
+            return str(target.get("target_name"))
+        case {"spec": {"target": target}}:
+            return str(target)
+    return None

@@ -107,6 +107,7 @@ class World:
         self.verified: list[bool] = []
         self.die_after: set[str] = set()
         self.hold = False
+        self.late: set[str] = set()
         self.tracked = True
         self.host = ""
         self.host_streams: int | None = None
@@ -140,11 +141,17 @@ class World:
         return [self._mortal(method) for method in methods if hasattr(method, "__temporal_activity_definition")]
 
     def _mortal(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The activity; where `die_after` has its name, its answer is lost once although the work is done."""
+        """The activity.
+
+        Where `late` has its name, its answer is held back, and no cancellation is heard meanwhile. Where `die_after`
+        has it, its answer is lost once although the work is done.
+        """
 
         @functools.wraps(method)
         async def mortal(order: Any) -> Any:  # noqa: ANN401 - any order, any answer
             answer = await method(order)
+            while method.__name__ in self.late:  # noqa: ASYNC110 - a set that tests change, as `hold`
+                await asyncio.sleep(0.02)
             if method.__name__ in self.die_after:
                 self.die_after.remove(method.__name__)
                 raise failure("Interrupted", retryable=True)

@@ -89,7 +89,7 @@ class Migrations(Questions):
                     task_queue=TASK_QUEUE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                    static_summary=f"{spec.vm}: {spec.source} -> {spec.target_project}",
+                    static_summary=f"{spec.vm}: {spec.source} -> {spec.destination}",
                     search_attributes=attributes,
                     rpc_timeout=CALL,
                 )

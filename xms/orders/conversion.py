@@ -18,6 +18,7 @@ class Convert(Model):
     firmware: str = "bios"
     memory: int = Field(default=1 << 30, description="the guest's memory, bytes")
     cpus: int = 1
+    target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
 
 
 class DiskWritten(Model):
@@ -48,6 +49,7 @@ class ConversionOrder(Model):
     vm: VmOrder
     target_project: str
     disks: tuple[Disk, ...]
+    target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
 
 
 class Committed(Model):

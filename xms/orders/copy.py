@@ -36,6 +36,7 @@ class StreamDisk(Model):
     rate_limit: int | None = Field(
         default=None, description="bytes a second until the job is asked for a newer limit; None: no limit"
     )
+    target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
 
 
 class StreamRate(Model):

@@ -35,6 +35,7 @@ class Verdict(StrEnum):
 class TargetWanted(Model):
     """Where a VM would go; what is None is not looked at."""
 
+    target: str = Field(default="", description="name of a configured target; empty: the default one")
     project: str | None = Field(default=None, description="None: the cloud's own, and no quota is reckoned")
     flavor: str | None = None
     volume_type: str | None = None
@@ -45,6 +46,7 @@ class TargetWanted(Model):
     def of(cls, spec: MigrationSpec) -> Self:
         """Of a migration as it is submitted."""
         return cls(
+            target=spec.target,
             project=spec.target_project,
             flavor=spec.flavor,
             volume_type=spec.volume_type,

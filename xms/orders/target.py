@@ -41,6 +41,7 @@ class TargetOrder(Model):
 
     job_id: str
     target_project: str
+    target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
 
 
 class MakeVolume(Model):
