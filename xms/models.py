@@ -118,16 +118,16 @@ class MigrationSpec(Model):
     )
     requested_by: str = ""
 
-    @property
-    def destination(self) -> str:
-        """Where the VM goes, as people read it: the project, and the target unless it is the default one."""
-        return f"{self.target_project} of {self.target}" if self.target else self.target_project
-
     def remapped(self, changes: tuple[NetworkMapping, ...]) -> MigrationSpec:
         """The same with these mappings instead of its own of the same sources."""
         changed = {mapping.source for mapping in changes}
         kept = tuple(mapping for mapping in self.network_map if mapping.source not in changed)
         return self.model_copy(update={"network_map": (*kept, *changes)})
+
+    @property
+    def destination(self) -> str:
+        """Where the VM goes, as people read it: the project, and the target unless it is the default one."""
+        return f"{self.target_project} of {self.target}" if self.target else self.target_project
 
 
 def job_id(source: str, vm: str) -> str:

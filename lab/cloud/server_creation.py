@@ -240,7 +240,7 @@ async def create_server(call: ComputeCall, body: ServerWishBody) -> Json:
     _reserve(call, server, disks)
     server.ports = [_port(call, network) for network in networks]
     for port in server.ports:
-        port.device_id = server.id
+        port.device_id, port.device_owner = server.id, "compute:nova"
     call.cloud.servers[server.id] = server
     hypervisor.run(call.cloud, hypervisor.build(call.cloud, server))
     answer: Json = {"id": server.id, "links": [], "OS-DCF:diskConfig": "MANUAL", "adminPass": "not-set-by-this-cloud"}

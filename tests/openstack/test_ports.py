@@ -377,7 +377,7 @@ def test_a_port_of_an_instance_that_is_gone_is_made_anew(
 # --- removed ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("owner", ["compute:nova", "network:router_interface", "baremetal:none"])
+@pytest.mark.parametrize("owner", ["compute:nova", "network:router_interface", "baremetal:none", ""])
 def test_a_port_that_something_else_uses_is_left_and_told(
     cloud: Cloud, target: TargetOrder, servers: dict[str, dict[str, str]], owner: str
 ) -> None:

@@ -216,8 +216,9 @@ def _use_of(cloud: Cloud, port: Port, job_id: str) -> tuple[_Use, str]:
     """Who has the port, and what they are called."""
     if not port.device_id:
         return _Use.NOBODY, ""
-    if not str(port.device_owner or "compute:").startswith("compute:"):
-        return _Use.SOMEBODY_ELSE, f"{port.device_owner} {port.device_id}"
+    if not str(port.device_owner or "").startswith("compute:"):
+        # Nova writes both at once: without an owner it is nobody's instance.
+        return _Use.SOMEBODY_ELSE, f"{port.device_owner or 'device'} {port.device_id}"
     name = f"instance {port.device_id}"
     try:
         with translated(f"{name}, which has port {port.id}, was not looked up"):
