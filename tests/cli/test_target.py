@@ -36,3 +36,9 @@ def test_an_unknown_target_is_told_with_those_that_are(house: House) -> None:
     checked = house.xms("target", "check", "moon")
     assert checked.code == 2
     assert "the worker's targets are: west" in checked.err
+
+
+def test_a_migration_goes_to_the_target_that_it_names(house: House) -> None:
+    job = house.submit("db-prod-01", "--target", "west", "-o", "json").json["job_id"]
+    assert house.xms("migration", "show", job, "-o", "json").json["spec"]["target"] == "west"
+    assert "prod-vcenter -> infra of west" in house.xms("migration", "show", job).out
