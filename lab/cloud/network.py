@@ -87,6 +87,9 @@ def _matches(row: Json, name: str, values: list[str]) -> bool:
         case "fixed_ips":
             wanted = [tuple(value.split("=", 1)) for value in values]
             return any(all(fixed.get(key) == value for key, value in wanted) for fixed in row["fixed_ips"])
+        case "mac_address":
+            # Neutron keeps the case in which a MAC was given, and its database compares without regard to it.
+            return row["mac_address"].lower() in (value.lower() for value in values)
         case _ if name in row:
             value = row[name]
             text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -200,16 +200,9 @@ def boot_with(key: str, value: str) -> Callable[[Scene], Server]:
 
 
 def boot_where_no_host_is(scene: Scene) -> object:
-    server = scene.new_server(scene.bootable, flavor=scene.place.huge_flavor)
-    try:
-        return scene.active(server)
-    except ResourceFailure:
-        fault = scene.cloud.compute.get_server(server.id).fault
-        assert fault["message"].startswith("No valid host was found."), fault
-        raise
-    finally:
-        scene.remove_server(server)
-        scene.settled(scene.bootable, "available")
+    made = scene.new_server(scene.bootable, flavor=scene.place.huge_flavor)
+    with scene.removed_afterwards(made):
+        return scene.active(made)
 
 
 def attach_again(scene: Scene) -> object:
@@ -261,10 +254,8 @@ def look_in_another_region(scene: Scene) -> object:
 
 def boot_and_remove(key: str, value: str) -> Callable[[Scene], object]:
     def make(scene: Scene) -> object:
-        made = boot_with(key, value)(scene)
-        scene.remove_server(made)
-        scene.settled(scene.bootable, "available")
-        return made
+        with scene.removed_afterwards(boot_with(key, value)(scene)) as made:
+            return made
 
     return make
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +151,15 @@ class Scene:
     def remove_server(self, server: Server) -> None:
         self.cloud.compute.delete_server(server, ignore_missing=True)
         self.cloud.compute.wait_for_delete(server, interval=self.place.config.poll_seconds, wait=120)
+
+    @contextmanager
+    def removed_afterwards(self, server: Server) -> Iterator[Server]:
+        """A server on the bootable volume, which the next case needs again."""
+        try:
+            yield server
+        finally:
+            self.remove_server(server)
+            self.settled(self.bootable, "available")
 
     def close(self) -> None:
         """Remove everything: also what a case left that failed."""

@@ -224,7 +224,7 @@ REFUSALS: dict[str, tuple[Call, type[exceptions.HttpException], int, str]] = {
         404,
         f"Network {NOWHERE} could not be found.",
     ),
-    "MAC in use": (take_a_mac_twice, CONFLICT, 409, "The mac address 52:54:00:aa:bb:01 is in use."),
+    "MAC in use": (take_a_mac_twice, CONFLICT, 409, "The mac address 52:54:00:AA:BB:01 is in use."),
     "address in use": (take_an_address_twice, CONFLICT, 409, "IP address 10.20.0.20 already allocated in subnet "),
     "address outside of the subnet": (
         lambda s: s.port(fixed_ips=[{"ip_address": "10.99.0.20"}]),
