@@ -171,28 +171,29 @@ class Stage:
         """Do a step, again after each failure that Temporal would try again after; returns the worker that lives."""
         order = stop.order(run.job)
         step = Step(stop.activity, order, blow=blow, at=at)
-        died = False
+        died = struck = False
         for attempt in range(1, TRIES + 1):
             outcome = worker.do(step)
             if outcome is None:
-                run.struck.add((stop.title, at))
-                died = True
+                died = struck = True
                 worker.end()
                 worker = self._worker(self.successors, LEASE)
             else:
                 run.points[stop.title] = outcome.points
-                if outcome.struck:
-                    run.struck.add((stop.title, at))
+                struck = struck or outcome.struck
                 if not outcome.error:
                     run.job.take_in(order, outcome.answer)
                     break
                 if not outcome.retryable:
                     raise StepFailed(f"{stop.title}, {blow} at {at}, attempt {attempt}: {outcome.error}")
                 run.errors.append(f"{run.job.vm}: {stop.title}, {blow} at {at}: {outcome.error}")
-            step = Step(stop.activity, order, attempt=attempt + 1)
+            # An attempt that failed before it came to that call, on a machine that is busy, was not struck.
+            step = Step(stop.activity, order, attempt + 1, *((None, None) if struck else (blow, at)))
         else:
             worker.end()
             raise StepFailed(f"{stop.title}, {blow} at {at}: {TRIES} attempts failed: {run.errors[-1]}")
+        if struck:
+            run.struck.add((stop.title, at))
         if died:
             # The successor's short lease would have its own renewals struck, whose time is chance.
             worker.end()

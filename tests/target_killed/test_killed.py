@@ -51,6 +51,7 @@ def test_a_blow_at_the_last_change_of_each_step_leaves_what_an_untouched_job_lea
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("blow", Blow)
 def test_a_blow_at_any_call_leaves_what_an_untouched_job_leaves(stage: Stage, untouched: Run, blow: Blow) -> None:
     strike_everywhere(stage, untouched, blow)

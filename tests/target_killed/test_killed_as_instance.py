@@ -17,6 +17,7 @@ def attach() -> Literal["cinder", "nova"]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("blow", Blow)
 def test_a_blow_at_any_call_of_attaching_by_nova_leaves_what_an_untouched_job_leaves(
     stage: Stage, untouched: Run, blow: Blow
