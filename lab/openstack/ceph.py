@@ -52,11 +52,11 @@ def cinder_key(layout: Layout) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment()).stdout.strip()
 
 
-def unlink() -> None:
-    """Take the links in /etc/ceph back."""
+def unlink(layout: Layout) -> None:
+    """Take our links in /etc/ceph back."""
     for name in LINKED:
         path = Path("/etc/ceph") / name
-        if path.is_symlink():
+        if path.is_symlink() and path.readlink() == layout.etc / "ceph" / name:
             path.unlink()
 
 
@@ -98,11 +98,12 @@ def _key(layout: Layout, keyring: str, name: str, **rights: str) -> None:
 
 
 def _link(layout: Layout) -> None:
+    """Where clients look; what somebody else put there stays, and who wants this Ceph names its configuration then."""
     Path("/etc/ceph").mkdir(exist_ok=True)
     for name in LINKED:
         path = Path("/etc/ceph") / name
-        path.unlink(missing_ok=True)
-        path.symlink_to(layout.etc / "ceph" / name)
+        if not (path.exists() or path.is_symlink()):
+            path.symlink_to(layout.etc / "ceph" / name)
 
 
 def _asked(layout: Layout, *words: str) -> str | None:
