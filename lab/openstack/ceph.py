@@ -13,7 +13,9 @@ from lab.openstack.configuration import CEPH_FSID
 from lab.openstack.layout import Layout, OpenStackError, environment
 
 LINKED: Final = ("ceph.conf", "ceph.client.cinder.keyring", "ceph.client.admin.keyring")
-"""What clients look for in /etc/ceph."""
+"""What clients look for in CLIENTS_LOOK_IN."""
+
+CLIENTS_LOOK_IN: Final = Path("/etc/ceph")
 
 POOL: Final = "volumes"
 OF_THE_STORE: Final = {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"}
@@ -55,7 +57,7 @@ def cinder_key(layout: Layout) -> str:
 def unlink(layout: Layout) -> None:
     """Take our links in /etc/ceph back."""
     for name in LINKED:
-        path = Path("/etc/ceph") / name
+        path = CLIENTS_LOOK_IN / name
         if path.is_symlink() and path.readlink() == layout.etc / "ceph" / name:
             path.unlink()
 
@@ -99,9 +101,9 @@ def _key(layout: Layout, keyring: str, name: str, **rights: str) -> None:
 
 def _link(layout: Layout) -> None:
     """Where clients look; what somebody else put there stays, and who wants this Ceph names its configuration then."""
-    Path("/etc/ceph").mkdir(exist_ok=True)
+    CLIENTS_LOOK_IN.mkdir(exist_ok=True)
     for name in LINKED:
-        path = Path("/etc/ceph") / name
+        path = CLIENTS_LOOK_IN / name
         if not (path.exists() or path.is_symlink()):
             path.symlink_to(layout.etc / "ceph" / name)
 
