@@ -28,6 +28,9 @@ def start(layout: Layout) -> None:
     (layout.run / "ceph").mkdir(parents=True, exist_ok=True)
     (home / "crash").mkdir(parents=True, exist_ok=True)
     if not made:
+        # Of a run that was cut short: they would go on with the files that are made anew.
+        for name in ("ceph-osd", "ceph-mgr", "ceph-mon"):
+            processes.stop(layout, name)
         _make_keys_and_monitor(layout, home)
     _link(layout)
     conf = ["--conf", str(layout.ceph_conf)]

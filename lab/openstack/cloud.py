@@ -19,7 +19,20 @@ from lab.openstack import ceph, configuration, database, machine, packages, proc
 from lab.openstack.layout import BACK_ENDS, PORTS, Layout, OpenStackError
 
 WIPED: Final = (
-    *("mysql", "rabbit", "ceph", "state", "glance", "instances", "nfs-export", "mnt", "run", "etc", "log"),
+    *(
+        "mysql",
+        "mysql.draft",
+        "rabbit",
+        "ceph",
+        "state",
+        "glance",
+        "instances",
+        "nfs-export",
+        "mnt",
+        "run",
+        "etc",
+        "log",
+    ),
     *("nfs.img", "clouds.yaml", ".xms-openstack", ".lock"),
 )
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,14 +35,17 @@ DATABASES: Final = (
 
 def start(layout: Layout) -> None:
     """MariaDB, with the databases and their user. Its administrator is this machine's root, by the socket alone."""
-    if not (layout.directory / "mysql/mysql").is_dir():
-        data = layout.directory / "mysql"
-        data.mkdir(exist_ok=True)
-        for path in (data, layout.run / "mysql"):
-            _give_to(path, "mysql")
-        install = ["mariadb-install-db", f"--defaults-file={layout.etc}/my.cnf", "--user=mysql"]
+    data = layout.directory / "mysql"
+    _give_to(layout.run / "mysql", "mysql")
+    if not data.is_dir():
+        draft = data.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        _give_to(draft, "mysql")
+        install = ["mariadb-install-db", f"--defaults-file={layout.etc}/my.cnf", f"--datadir={draft}", "--user=mysql"]
         quiet = ["--auth-root-authentication-method=socket", "--skip-test-db"]
         processes.run(layout, "mariadb-install", [*install, *quiet])
+        draft.rename(data)
     processes.start(layout, "mariadb", ["mariadbd", f"--defaults-file={layout.etc}/my.cnf"])
     processes.wait_for(layout, "mariadb", lambda: _is_up(layout), 60)
     _sql(layout, (layout.etc / "databases.sql").read_text())
