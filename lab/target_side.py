@@ -128,7 +128,7 @@ zeroed_volume_types = ["rbd", "nfs"]
             return compare(source, self.directory / f"nfs-export/volume-{volume_id}")
         with tempfile.TemporaryDirectory(dir=self.directory) as place:
             copy = Path(place) / "volume.raw"
-            # Not by qemu-img: it opens an image as a writer does, and the product's next writer shuts such a client out.
+            # Not by qemu-img, which opens an image as a writer does: the product's next writer shuts such a client out.
             client = ["rbd", "--conf", str(self.ceph_conf), "--id", "cinder", "--no-progress"]
             subprocess.run([*client, "export", f"volumes/volume-{volume_id}", str(copy)], check=True)
             return compare(source, copy)
