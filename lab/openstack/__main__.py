@@ -38,6 +38,8 @@ def main() -> None:
         agent=not arguments.no_agent,
         say=lambda text: print(text, flush=True),
     )
+    if os.geteuid() and arguments.verb != "status":
+        sys.exit("error: only root can do that: it mounts, makes bridges, and starts services under their own accounts")
     try:
         obey(cloud, arguments)
     except OpenStackError as error:

@@ -13,7 +13,9 @@ from lab.openstack.configuration import CEPH_FSID
 from lab.openstack.layout import Layout, OpenStackError, environment
 
 LINKED: Final = ("ceph.conf", "ceph.client.cinder.keyring", "ceph.client.admin.keyring")
-"""What clients look for in /etc/ceph."""
+"""What clients look for in CLIENTS_LOOK_IN."""
+
+CLIENTS_LOOK_IN: Final = Path("/etc/ceph")
 
 POOL: Final = "volumes"
 OF_THE_STORE: Final = {"mon": "allow profile osd", "mgr": "allow profile osd", "osd": "allow *"}
@@ -26,6 +28,9 @@ def start(layout: Layout) -> None:
     (layout.run / "ceph").mkdir(parents=True, exist_ok=True)
     (home / "crash").mkdir(parents=True, exist_ok=True)
     if not made:
+        # Of a run that was cut short: they would go on with the files that are made anew.
+        for name in ("ceph-osd", "ceph-mgr", "ceph-mon"):
+            processes.stop(layout, name)
         _make_keys_and_monitor(layout, home)
     _link(layout)
     conf = ["--conf", str(layout.ceph_conf)]
@@ -52,11 +57,11 @@ def cinder_key(layout: Layout) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment()).stdout.strip()
 
 
-def unlink() -> None:
-    """Take the links in /etc/ceph back."""
+def unlink(layout: Layout) -> None:
+    """Take our links in /etc/ceph back."""
     for name in LINKED:
-        path = Path("/etc/ceph") / name
-        if path.is_symlink():
+        path = CLIENTS_LOOK_IN / name
+        if path.is_symlink() and path.readlink() == layout.etc / "ceph" / name:
             path.unlink()
 
 
@@ -98,11 +103,12 @@ def _key(layout: Layout, keyring: str, name: str, **rights: str) -> None:
 
 
 def _link(layout: Layout) -> None:
-    Path("/etc/ceph").mkdir(exist_ok=True)
+    """Where clients look; what somebody else put there stays, and who wants this Ceph names its configuration then."""
+    CLIENTS_LOOK_IN.mkdir(exist_ok=True)
     for name in LINKED:
-        path = Path("/etc/ceph") / name
-        path.unlink(missing_ok=True)
-        path.symlink_to(layout.etc / "ceph" / name)
+        path = CLIENTS_LOOK_IN / name
+        if not (path.exists() or path.is_symlink()):
+            path.symlink_to(layout.etc / "ceph" / name)
 
 
 def _asked(layout: Layout, *words: str) -> str | None:

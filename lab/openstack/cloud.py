@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,21 @@ from lab.openstack import ceph, configuration, database, machine, packages, proc
 from lab.openstack.layout import BACK_ENDS, PORTS, Layout, OpenStackError
 
 WIPED: Final = (
-    *("mysql", "rabbit", "ceph", "state", "glance", "instances", "nfs-export", "mnt", "run", "etc", "log"),
-    *("nfs.img", "clouds.yaml"),
+    *(
+        "mysql",
+        "mysql.draft",
+        "rabbit",
+        "ceph",
+        "state",
+        "glance",
+        "instances",
+        "nfs-export",
+        "mnt",
+        "run",
+        "etc",
+        "log",
+    ),
+    *("nfs.img", "clouds.yaml", ".xms-openstack", ".lock"),
 )
 
 
@@ -56,12 +71,18 @@ class OpenStack:
         """Bring it up; what runs already is left alone.
 
         Raises:
-            OpenStackError: a part did not come up, or its port is taken.
+            OpenStackError: a part did not come up, its port is taken, the directory holds what is not the lab's, or
+                it is up with other parts.
         """
-        self.install()
-        began = time.monotonic()
         self.layout.make_directories()
-        self._refuse_taken_ports()
+        with self._alone():
+            self.install()
+            self._refuse_other_parts()
+            self._refuse_taken_ports()
+            self._bring_up()
+
+    def _bring_up(self) -> None:
+        began = time.monotonic()
         configuration.write(self.layout, self.back_ends, agent=self.agent)
         with ThreadPoolExecutor() as pool:
             base = [pool.submit(database.start_queue, self.layout), pool.submit(machine.start_libvirt, self.layout)]
@@ -85,10 +106,31 @@ class OpenStack:
         processes.run(self.layout, "nova-manage", nova)
         self._tell(began, "ready")
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two who bring up or take down at once would start everything twice: the second one waits."""
+        with (self.layout.directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _refuse_other_parts(self) -> None:
+        """A service that runs does not read a changed configuration."""
+        asked = f"{','.join(self.back_ends)} {'with' if self.agent else 'without'} agent"
+        found = self.layout.made_of.read_text() if self.layout.made_of.exists() else asked
+        if found != asked and any(self.status().values()):
+            raise OpenStackError(f"it is up with {found}, and {asked} is asked for: take it down first (down)")
+        self.layout.made_of.write_text(asked)
+
     def down(self, *, wipe: bool = False) -> None:
         """End all of it; with `wipe` remove its state too, and take back what it changed outside its directory."""
-        if processes.is_running(self.layout, "libvirtd"):
-            machine.end_guests(forget=wipe)
+        self.layout.refuse_if_foreign()
+        if not self.layout.directory.exists():
+            return
+        with self._alone():
+            self._take_down(wipe=wipe)
+
+    def _take_down(self, *, wipe: bool) -> None:
+        machine.end_guests(self.layout, forget=wipe)
         with ThreadPoolExecutor() as pool:
             _results([pool.submit(processes.stop, self.layout, service.name) for service in reversed(services.ALL)])
             _results([pool.submit(processes.stop, self.layout, name) for name in services.BASE])
@@ -141,11 +183,11 @@ class OpenStack:
         # glance's port goes by the name of its service in the catalogue.
         ours = {name for name, runs in running.items() if runs} | ({"glance"} if running["glance-api"] else set())
         for name, port in PORTS.items():
+            if name == "ceph-mon" and "rbd" not in self.back_ends:
+                continue
             if name not in ours and processes.listens(port):
-                raise OpenStackError(
-                    f"port {port} of 127.0.0.1 is taken, and {name} needs it: another program listens there "
-                    f"(ss -ltnp 'sport = {port}' says which)"
-                )
+                who = processes.listener(port)
+                raise OpenStackError(f"port {port} of 127.0.0.1 is taken by {who}, and {name} needs it")
 
     def _tell(self, began: float, text: str) -> None:
         self.say(f"[{time.monotonic() - began:6.1f} s] {text}")

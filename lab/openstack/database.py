@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,15 +34,18 @@ DATABASES: Final = (
 
 
 def start(layout: Layout) -> None:
-    """MariaDB, with the databases and their user."""
-    if not (layout.directory / "mysql/mysql").is_dir():
-        data = layout.directory / "mysql"
-        data.mkdir(exist_ok=True)
-        for path in (data, layout.run / "mysql"):
-            _give_to(path, "mysql")
-        install = ["mariadb-install-db", f"--defaults-file={layout.etc}/my.cnf", "--user=mysql"]
-        quiet = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+    """MariaDB, with the databases and their user. Its administrator is this machine's root, by the socket alone."""
+    data = layout.directory / "mysql"
+    _give_to(layout.run / "mysql", "mysql")
+    if not data.is_dir():
+        draft = data.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        _give_to(draft, "mysql")
+        install = ["mariadb-install-db", f"--defaults-file={layout.etc}/my.cnf", f"--datadir={draft}", "--user=mysql"]
+        quiet = ["--auth-root-authentication-method=socket", "--skip-test-db"]
         processes.run(layout, "mariadb-install", [*install, *quiet])
+        draft.rename(data)
     processes.start(layout, "mariadb", ["mariadbd", f"--defaults-file={layout.etc}/my.cnf"])
     processes.wait_for(layout, "mariadb", lambda: _is_up(layout), 60)
     _sql(layout, (layout.etc / "databases.sql").read_text())
@@ -82,26 +86,31 @@ def make_schemas(layout: Layout, cache: Path, keystone: Callable[[], None]) -> N
     dump = cache / f"schemas-{versions_key()}.sql.gz"
     if dump.exists():
         _sql(layout, gzip.decompress(dump.read_bytes()).decode())
+        # Before anything is written into them: a second restoration would drop it.
+        layout.done("schemas").touch()
         keystone()
     else:
         with ThreadPoolExecutor(2) as lanes:
             first = lanes.submit(_first_lane, layout, keystone)
             second = lanes.submit(_second_lane, layout)
             dumps = [first.result(), second.result()]
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = dump.with_suffix(".draft")
-        draft.write_bytes(gzip.compress("".join(dumps).encode(), mtime=0))
-        draft.replace(dump)
+        if all(dumps):
+            cache.mkdir(parents=True, exist_ok=True)
+            draft = dump.with_suffix(".draft")
+            draft.write_bytes(gzip.compress("".join(dumps).encode(), mtime=0))
+            draft.replace(dump)
     layout.done("schemas").touch()
 
 
 def _first_lane(layout: Layout, keystone: Callable[[], None]) -> str:
+    """Gives the dump; an empty text where a run that was cut short has written accounts into the tables already."""
     etc = layout.etc
     processes.run(layout, "schemas-1", ["keystone-manage", "--config-dir", f"{etc}/keystone", "db_sync"])
     processes.run(layout, "schemas-1", ["cinder-manage", "--config-file", f"{etc}/cinder.conf", "db", "sync"])
     neutron = ["neutron-db-manage", "--config-file", f"{etc}/neutron.conf", "upgrade", "heads"]
     processes.run(layout, "schemas-1", neutron)
-    dump = _dump(layout, DATABASES[0])
+    dump = "" if layout.done("bootstrapping").exists() else _dump(layout, DATABASES[0])
+    layout.done("bootstrapping").touch()
     keystone()
     return dump
 

@@ -23,6 +23,7 @@ PORTS: Final = {
     "neutron-server": 9696,
     "mariadb": DATABASE_PORT,
     "rabbitmq": 5672,
+    "ceph-mon": 3300,
 }
 
 
@@ -74,10 +75,36 @@ class Layout:
         """Says that a step that is made once was made."""
         return self.directory / "state" / f".{step}"
 
+    @property
+    def made_of(self) -> Path:
+        """What it was brought up with."""
+        return self.directory / "state/made-of"
+
+    @property
+    def marker(self) -> Path:
+        """Says that the directory is the lab's, which alone may fill it and empty it."""
+        return self.directory / ".xms-openstack"
+
+    def refuse_if_foreign(self) -> None:
+        """Look before the directory is filled or emptied.
+
+        Raises:
+            OpenStackError: there is something in it that the lab did not make.
+        """
+        found = self.directory.exists() and any(self.directory.iterdir())
+        if found and not self.marker.exists() and not (self.directory / "state/password").exists():
+            raise OpenStackError(f"{self.directory} holds something that is not the lab's: choose an empty directory")
+
     def make_directories(self) -> None:
-        """All that the services expect."""
+        """All that the services expect.
+
+        Raises:
+            OpenStackError: the directory is not the lab's.
+        """
+        self.refuse_if_foreign()
         # Others have to pass through: MariaDB runs as a user of its own.
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.marker.touch()
         for name in ("etc", "log", "run", "run/mysql", "state/lock", "instances", "mnt/cinder", "mnt/nova"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         for name in ("images", "staging", "tasks"):

@@ -19,6 +19,9 @@ OURS: Final = "# xms lab"
 OUR_BLOCK: Final = re.compile(r"^# xms lab begin.*?^# xms lab end\n", re.MULTILINE | re.DOTALL)
 EXPORT_SIZE: Final = 20 << 30
 VIRSH: Final = ("virsh", "-q", "-c", "qemu:///system")
+RUNNING_GUESTS: Final = Path("/run/libvirt/qemu")
+DEFINED_GUESTS: Final = Path("/etc/libvirt/qemu")
+SECRETS: Final = Path("/etc/libvirt/secrets")
 
 
 def start_libvirt(layout: Layout) -> None:
@@ -40,13 +43,25 @@ def give_ceph_key(layout: Layout) -> None:
     processes.run(layout, "libvirt", [*VIRSH, "secret-set-value", LIBVIRT_SECRET, "--file", str(key)])
 
 
-def end_guests(*, forget: bool) -> None:
-    """End the guests of Nova, and let libvirt forget them where asked."""
+def end_guests(layout: Layout, *, forget: bool) -> None:
+    """End the guests of Nova, and let libvirt forget them, and the key of Ceph, where asked.
+
+    Guests outlive libvirtd, and what it knows outlives the lab: where it does not run any more, it is started for that.
+    """
+    left = [*RUNNING_GUESTS.glob("instance-*.pid")]
+    if forget:
+        left += [*DEFINED_GUESTS.glob("instance-*.xml"), *SECRETS.glob(f"{LIBVIRT_SECRET}.xml")]
+    if not processes.is_running(layout, "libvirtd"):
+        if not left or not (layout.etc / "libvirtd.conf").exists():
+            return
+        start_libvirt(layout)
     for name in (_virsh("list", "--all", "--name") or "").split():
         if name.startswith("instance-"):
             _virsh("destroy", name)
             if forget:
                 _virsh("undefine", "--nvram", name)
+    if forget and LIBVIRT_SECRET in (_virsh("secret-list") or ""):
+        _virsh("secret-undefine", LIBVIRT_SECRET)
 
 
 def make_export(layout: Layout) -> None:
@@ -95,7 +110,7 @@ def take_back(layout: Layout) -> None:
         MOUNT_HELPER.unlink()
     if QEMU_CONF.exists():
         QEMU_CONF.write_text(OUR_BLOCK.sub("", QEMU_CONF.read_text()))
-    ceph.unlink()
+    ceph.unlink(layout)
 
 
 def _drop_firewall_rules() -> None:

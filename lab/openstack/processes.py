@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -100,6 +101,14 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listener(port: int) -> str:
+    """Who listens on the port: program and pid, as far as it can be seen."""
+    command = ["ss", "-Hltnp", f"sport = {port}"]
+    said = subprocess.run(command, check=False, capture_output=True, text=True, env=environment()).stdout
+    found = re.search(r'\(\("([^"]+)",pid=(\d+)', said)
+    return f"{found[1]} (pid {found[2]})" if found else "another program"
 
 
 def answers(port: int, path: str = "/") -> bool:
