@@ -63,6 +63,8 @@ def rbd_volume(cloud: Cloud, job: TargetOrder) -> Iterator[str]:
 
 
 def a_volume(cloud: Cloud, job: TargetOrder, volume_type: str) -> Iterator[str]:
+    if volume_type not in [known.name for known in cloud.volumes.types()]:
+        pytest.skip(f"this OpenStack was brought up without the back end {volume_type}")
     made = volumes.make(
         cloud,
         MakeVolume(

@@ -42,17 +42,24 @@ def job() -> TargetOrder:
 
 
 @pytest.fixture(scope="module")
-def volume_id(cloud: Cloud, job: TargetOrder) -> Iterator[str]:
-    order = MakeVolume(target=job, disk_key=2000, capacity=GIB, name="attach-nova-test", volume_type="rbd")
+def volume_type(cloud: Cloud) -> str:
+    """RBD, or files where the cloud was brought up without Ceph."""
+    known = [str(kind.name) for kind in cloud.volumes.types()]
+    return next(name for name in ("rbd", "nfs") if name in known)
+
+
+@pytest.fixture(scope="module")
+def volume_id(cloud: Cloud, job: TargetOrder, volume_type: str) -> Iterator[str]:
+    order = MakeVolume(target=job, disk_key=2000, capacity=GIB, name="attach-nova-test", volume_type=volume_type)
     made = volumes.make(cloud, order, no_pulse).volume_id
     yield made
     cloud.volumes.delete_volume(made)
 
 
 @pytest.fixture(scope="module")
-def instance(cloud: Cloud) -> Iterator[str]:
+def instance(cloud: Cloud, volume_type: str) -> Iterator[str]:
     """An instance that is off: there is no guest in it that could let go of a disk."""
-    root = cloud.volumes.create_volume(size=1, volume_type="rbd", name="attach-nova-root")
+    root = cloud.volumes.create_volume(size=1, volume_type=volume_type, name="attach-nova-root")
     cloud.volumes.wait_for_status(root, "available", interval=0.5, wait=60)
     cloud.volumes.set_volume_bootable_status(root, bootable=True)
     disk = {"uuid": root.id, "source_type": "volume", "destination_type": "volume", "boot_index": 0}
