@@ -9,12 +9,16 @@ from typing import Final
 from lab.cloud.server import CloudServer
 from lab.cloud.state import Attachment, Volume
 from tests.target_killed.itinerary import MIB, Job
+from xms.openstack.attachments import WORKER_KEY
 from xms.openstack.boot_record import BOOT_KEY
 from xms.openstack.lease import LEASE_KEY, LeaseRecord
 
 LOOKED_AT: Final = 3 * MIB
-RECORDS: Final = frozenset({LEASE_KEY, BOOT_KEY})
-"""What tells how things came about, which is another story for each job: the lease, and what may have booted."""
+RECORDS: Final = (LEASE_KEY, BOOT_KEY, WORKER_KEY)
+"""Metadata that tell how things came about, another story for each job: leases, boots, and instances that are workers.
+
+The mark of an instance whose worker died stays: what it asked for may come yet, and has to be known as a worker's.
+"""
 OF_A_SERVER: Final = "a server"
 OF_A_WORKER: Final = "a worker"
 
@@ -76,7 +80,7 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
         return text
 
     def pairs(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted((key, told(value)) for key, value in values.items() if key not in RECORDS))
+        return tuple(sorted((key, told(value)) for key, value in values.items() if not key.startswith(RECORDS)))
 
     def named(name: str | None) -> bool:
         return str(name or "").split(" ")[0] == job.vm

@@ -21,6 +21,8 @@ from xms.config import Config, TargetConfig, WorkerConfig
 LEASE: Final = 3.0
 LONG_LEASE: Final = 12.0
 """So long that a victim has no renewal to make, whose time is chance. Its successor waits for its own lease only."""
+UNTOLD: Final = 255
+"""What multiprocessing says where its fork server did not come to tell how a child ended."""
 ANSWER_SECONDS: Final = 240.0
 """More than a claim waits for a volume on which a late attachment came up just then; the next attempt removes it."""
 TRIES: Final = 10
@@ -52,8 +54,8 @@ class WorkerProcess:
             outcome: Outcome = self._ours.recv()
         except (EOFError, ConnectionResetError, BrokenPipeError):
             self._process.join(ANSWER_SECONDS)
-            # A fork server tells its children's signals as the exit code's negative, like a parent's.
-            if self._process.exitcode != -signal.SIGKILL:
+            struck = step.blow is not None and step.blow.kills
+            if not struck or self._process.exitcode not in {-signal.SIGKILL, UNTOLD}:
                 raise AssertionError(f"the worker ended by itself in {step.name}: {self._process.exitcode}") from None
             return None
         return outcome

@@ -1,4 +1,8 @@
-"""The same for a worker that is an instance of the cloud, and for its successor, which is another one."""
+"""The same for a worker that is an instance of the cloud, and for its successor, which is another one.
+
+Without calls that come late: an attachment that Nova makes after a whole claim has come and gone is taken for a
+stranger's instance, and the volume is not touched.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ def attach() -> Literal["cinder", "nova"]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("blow", Blow)
+@pytest.mark.parametrize("blow", [blow for blow in Blow if blow is not Blow.LATE])
 def test_a_blow_at_any_call_of_attaching_by_nova_leaves_what_an_untouched_job_leaves(
     stage: Stage, untouched: Run, blow: Blow
 ) -> None:
