@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from xms.errors import TargetFault, TargetRejected, VolumeBusy, VolumeFailed
+from xms.errors import TargetFault, TargetNotFound, TargetRejected, VolumeBusy, VolumeFailed
 from xms.openstack import attachments
 from xms.openstack.cloud import Cloud
 from xms.openstack.device import Device, size_of
@@ -65,7 +65,11 @@ class AttachByNova:
             _attach(cloud, volume_id, instance)
             yield self._wait_for_device(cloud, volume_id, instance, size=int(volume.size) * GIB, pulse=pulse)
         # Not after a failure: a call without an answer may still become an attachment, which somebody has to recognize.
-        with translated(f"the mark of a worker was not taken from volume {volume_id}"):
+        # Gone already: a deletion whose answer was lost is asked again, and one that comes late may be quicker.
+        with (
+            suppress(TargetNotFound),
+            translated(f"the mark of a worker was not taken from volume {volume_id}"),
+        ):
             cloud.volumes.delete_volume_metadata(volume_id, [attachments.worker_key(instance)])
 
     def _mark(self, cloud: Cloud, volume_id: str, instance: str, worker: str) -> None:
