@@ -209,6 +209,8 @@ def release(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hol
 def delete(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Holder, pulse: Pulse) -> None:
     """Delete volumes of the job, on the operator's explicit order only; one that is gone already is a success.
 
+    Volumes of the job that nobody ever claimed are deleted with them: a call that made one without an answer leaves it.
+
     Raises:
         Refused: a volume does not carry the job's id; it and those after it are kept.
         VolumeBusy: a worker lives on it, or an instance has it.
@@ -221,6 +223,7 @@ def delete(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hold
         if not volume.status.startswith("error") and volume.status != "deleting":
             release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
         _delete(cloud, volume_id, pulse)
+    remove_twins(cloud, job_id, (), pulse)
 
 
 def of_job(cloud: Cloud, job_id: str) -> list[Volume]:
