@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from lab.cloud.call import Call, ComputeCall
 from lab.cloud.refusals import Json, Refused
@@ -166,6 +167,38 @@ async def list_key_pairs(call: ComputeCall) -> Json:
     """The user's own, whatever the project."""
     own = [pair for pair in call.cloud.key_pairs if pair.user_id == call.user.id]
     return {"keypairs": [{"keypair": _key_pair_view(pair)} for pair in own]}
+
+
+class KeyPairWish(BaseModel):
+    """A public key of the user's."""
+
+    name: str
+    public_key: str
+
+
+class KeyPairBody(BaseModel):
+    """The body of POST /os-keypairs."""
+
+    keypair: KeyPairWish
+
+
+@router.post("/os-keypairs", status_code=201)
+async def make_key_pair(call: ComputeCall, body: KeyPairBody) -> Json:
+    """Import a key."""
+    if any((pair.user_id, pair.name) == (call.user.id, body.keypair.name) for pair in call.cloud.key_pairs):
+        raise Refused(409, f"Key pair '{body.keypair.name}' already exists.")
+    pair = KeyPair(name=body.keypair.name, public_key=body.keypair.public_key, user_id=call.user.id)
+    call.cloud.key_pairs.append(pair)
+    return {"keypair": _key_pair_view(pair)}
+
+
+@router.delete("/os-keypairs/{name}", status_code=202)
+async def delete_key_pair(call: ComputeCall, name: str) -> None:
+    """Forget a key."""
+    kept = [pair for pair in call.cloud.key_pairs if (pair.user_id, pair.name) != (call.user.id, name)]
+    if len(kept) == len(call.cloud.key_pairs):
+        raise Refused(404, f"Keypair {name} not found for user {call.user.id}")
+    call.cloud.key_pairs = kept
 
 
 @router.get("/os-keypairs/{name}")

@@ -84,7 +84,7 @@ class Accepted:
     seen: Callable[[Any], bool]
 
 
-LOGIN: Final = "correct the credentials in clouds.yaml, or the project: the cloud does not tell which is wrong"
+LOGIN: Final = "correct the credentials or the project in clouds.yaml"
 REGION: Final = "correct the region in the target's configuration, or region_name and interface in clouds.yaml"
 RIGHT: Final = "give the account the right to do this in the target project"
 RAISE: Final = "have the project's quota of {} raised, then retry the job"

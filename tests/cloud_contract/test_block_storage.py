@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 import pytest
-from openstack.exceptions import BadRequestException, NotFoundException, ResourceFailure
+from openstack.exceptions import BadRequestException, ForbiddenException, NotFoundException, ResourceFailure
 
 from tests.cloud_contract.error_cases import HUGE_GIB
 from tests.cloud_contract.scene import NOBODY, WORKER, Scene
@@ -180,3 +180,10 @@ def test_every_back_end_makes_volumes(scene: Scene) -> None:
         assert made.connection_info["driver_volume_type"] == volume_type
         scene.cloud.volumes.delete_attachment(made.id, ignore_missing=True)
         scene.settled(volume, "available")
+
+
+def test_whether_a_type_is_encrypted_is_no_members_business(scene: Scene) -> None:
+    name = scene.place.volume_types[0]
+    known = next(kind for kind in scene.cloud.volumes.types() if kind.name == name)
+    with pytest.raises(ForbiddenException, match="volume_type_encryption:get"):
+        scene.cloud.volumes.get_type_encryption(known.id)

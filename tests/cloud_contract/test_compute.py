@@ -10,6 +10,8 @@ from openstack.exceptions import BadRequestException, NotFoundException, Resourc
 from tests.cloud_contract.scene import NOBODY, Scene
 from xms.pulse import no_pulse
 
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJo3cTMeITW/pEsuk902USGHWrfM2JmXf+NhHDHxBMr contract"
+
 
 def test_a_server_is_active_on_its_volumes_and_ports(scene: Scene) -> None:
     server = scene.cloud.compute.get_server(scene.server.id)
@@ -45,7 +47,7 @@ def test_a_volume_is_attached_to_a_running_server(scene: Scene) -> None:
     volume = scene.new_volume()
     compute.create_volume_attachment(server.id, volume_id=volume.id)
     scene.settled(volume, "in-use")
-    assert volume.id in [each.volume_id for each in compute.volume_attachments(server.id)]
+    assert volume.id in [each.volume_id for each in scene.cloud.compute.volume_attachments(server.id)]
     assert [each.instance for each in scene.cloud.volumes.attachments(volume_id=volume.id)] == [server.id]
 
 
@@ -139,3 +141,16 @@ def test_a_member_reads_limits_and_zones(scene: Scene) -> None:
     assert 0 < limits.total_ram_used <= limits.total_ram
     assert 0 < limits.instances_used <= limits.instances
     assert "nova" in [zone.name for zone in scene.cloud.compute.availability_zones()]
+
+
+def test_a_server_tells_the_request_that_made_it(scene: Scene) -> None:
+    done = {action.action: action for action in scene.cloud.compute.server_actions(scene.server.id)}
+    assert done["create"].request_id.startswith("req-")
+
+
+def test_a_key_pair_is_listed_for_the_user_that_it_belongs_to(scene: Scene) -> None:
+    name = scene.name()
+    scene.cloud.compute.create_keypair(name=name, public_key=PUBLIC_KEY)
+    assert name in [pair.name for pair in scene.cloud.compute.keypairs()]
+    scene.cloud.compute.delete_keypair(name)
+    assert name not in [pair.name for pair in scene.cloud.compute.keypairs()]

@@ -230,7 +230,7 @@ REFUSALS: dict[str, tuple[Call, type[exceptions.HttpException], int, str]] = {
         lambda s: s.port(fixed_ips=[{"ip_address": "10.99.0.20"}]),
         BAD,
         400,
-        "IP address 10.99.0.20 is not a valid IP for the specified subnet.",
+        "IP address 10.99.0.20 is not a valid IP for any of the subnets on the specified network.",
     ),
     "bad MAC": (
         lambda s: s.port(mac_address="52:54:00:zz"),
