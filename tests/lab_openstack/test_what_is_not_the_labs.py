@@ -85,6 +85,7 @@ def test_accounts_of_a_run_that_was_cut_short_get_into_no_dump_of_empty_schemas(
     layout = Layout(tmp_path / "cloud")
     layout.make_directories()
     monkeypatch.setattr(processes, "run", lambda *_: "")
+    monkeypatch.setattr(database, "COMMITTED", tmp_path / "none")
     monkeypatch.setattr(database, "_sql", lambda *_: None)
     monkeypatch.setattr(database, "_dump", lambda *_: "tables;")
 
@@ -106,6 +107,7 @@ def test_restored_schemas_are_not_restored_again_over_the_accounts(
 ) -> None:
     restored: list[str] = []
     monkeypatch.setattr(processes, "run", lambda *_: "")
+    monkeypatch.setattr(database, "COMMITTED", tmp_path / "none")
     monkeypatch.setattr(database, "_dump", lambda *_: "tables;")
     monkeypatch.setattr(database, "_sql", lambda _, text: restored.append(text))
     layouts = [Layout(tmp_path / name) for name in ("first", "second")]
