@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 
 help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
-	@echo 'make test    install what is missing, run every check and test (about 20 minutes on two cores)'
+	@echo 'make test    install what is missing, run every check and test (about 25 minutes on two cores)'
 	@echo 'make test-openstack   the same tests of the cloud, and more, on a real OpenStack (lab/openstack/README.md)'
 	@echo 'make demo-openstack   the demo with a real OpenStack as the target, by RBD and by files'
 	@echo 'make check   the fast part of it (under 2 minutes)'
@@ -31,7 +31,7 @@ check: lint
 
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --dist worksteal
-	$(PYTHON) -m pytest -q -m slow -n 2 --ignore=tests/end_to_end --ignore=tests/lab_esxi
+	$(PYTHON) -m pytest -q -m slow -n 4 --dist worksteal --ignore=tests/end_to_end --ignore=tests/lab_esxi
 	$(PYTHON) -m pytest -q -m slow -n 2 tests/end_to_end tests/lab_esxi
 
 # A real OpenStack, up while they run. Options of it: make test-openstack OPENSTACK='--back-ends nfs --no-agent'

@@ -62,9 +62,18 @@ def rbd_volume(cloud: Cloud, job: TargetOrder) -> Iterator[str]:
     yield from a_volume(cloud, job, "rbd")
 
 
-def a_volume(cloud: Cloud, job: TargetOrder, volume_type: str) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def with_ceph(cloud: Cloud) -> None:
+    needs(cloud, "rbd")
+
+
+def needs(cloud: Cloud, volume_type: str) -> None:
     if volume_type not in [known.name for known in cloud.volumes.types()]:
         pytest.skip(f"this OpenStack was brought up without the back end {volume_type}")
+
+
+def a_volume(cloud: Cloud, job: TargetOrder, volume_type: str) -> Iterator[str]:
+    needs(cloud, volume_type)
     made = volumes.make(
         cloud,
         MakeVolume(
@@ -220,6 +229,7 @@ def test_an_export_that_a_killed_worker_left_is_ended_by_the_next_claim(
         assert not left.exists()
 
 
+@pytest.mark.usefixtures("with_ceph")
 @pytest.mark.parametrize(
     ("pool", "name", "user", "kind", "text"),
     [
