@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -35,6 +36,10 @@ def processes() -> ForkServerContext:
     return context
 
 
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""`start` looks at all of multiprocessing's processes, and breaks on one that another thread closes meanwhile."""
+
+
 class WorkerProcess:
     """One worker: a process."""
 
@@ -42,7 +47,8 @@ class WorkerProcess:
         context = processes()
         self._ours, its = context.Pipe()
         self._process: ForkServerProcess = context.Process(target=work, args=(config, its), daemon=True)
-        self._process.start()
+        with _ONE_AT_A_TIME:
+            self._process.start()
         its.close()
 
     def do(self, step: Step) -> Outcome | None:
@@ -69,7 +75,8 @@ class WorkerProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self._process.close()
+        with _ONE_AT_A_TIME:
+            self._process.close()
 
 
 @dataclass
