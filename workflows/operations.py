@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -13,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.reachability import ReachabilityActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
+    from workflows.calls import Policy, call
     from workflows.names import LOOK_QUEUE
     from xms.models import MigrationSpec
     from xms.orders.preflight import LookAtTarget, PreflightOrder, PreflightReport
@@ -41,6 +43,11 @@ JUDGED = timedelta(seconds=20)
 
 A_FEW_TRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3)
 
+ASKED: Final = Policy(schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES)
+"""How everything is called that a person waits for."""
+
+BY_A_DATA_WORKER: Final[Policy] = {**ASKED, "task_queue": LOOK_QUEUE, "schedule_to_start_timeout": A_DATA_WORKER}
+
 
 @workflow.defn
 class ListSourcesWorkflow:
@@ -49,9 +56,7 @@ class ListSourcesWorkflow:
     @workflow.run
     async def run(self, question: ListSources) -> SourceList:
         """Answer from the configuration of one worker."""
-        return await workflow.execute_activity_method(
-            SourceActivities.list_sources, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
-        )
+        return await call(SourceActivities.list_sources, question, **ASKED)
 
 
 @workflow.defn
@@ -61,19 +66,14 @@ class CheckSourceWorkflow:
     @workflow.run
     async def run(self, question: SourceQuery) -> SourceReport:
         """Ask the source, and have a data worker try its hosts: it is the one who will read there."""
-        report = await workflow.execute_activity_method(
-            SourceActivities.check_source, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
-        )
+        report = await call(SourceActivities.check_source, question, **ASKED)
         if not report.hosts:
             return report
         try:
-            tried: HostsReached = await workflow.execute_activity_method(
+            tried: HostsReached = await call(
                 ReachabilityActivities.reach_hosts,
                 ReachHosts(source=report.source, hosts=report.hosts),
-                task_queue=LOOK_QUEUE,
-                schedule_to_start_timeout=A_DATA_WORKER,
-                schedule_to_close_timeout=SOON,
-                retry_policy=A_FEW_TRIES,
+                **BY_A_DATA_WORKER,
             )
         except ActivityError as error:
             return report.model_copy(update={"hosts_not_tried": _why_not_tried(error)})
@@ -94,9 +94,7 @@ class ListTargetsWorkflow:
     @workflow.run
     async def run(self, question: ListTargets) -> TargetList:
         """Answer from the configuration of one worker."""
-        return await workflow.execute_activity_method(
-            TargetActivities.list_targets, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
-        )
+        return await call(TargetActivities.list_targets, question, **ASKED)
 
 
 @workflow.defn
@@ -106,9 +104,7 @@ class CheckTargetWorkflow:
     @workflow.run
     async def run(self, question: TargetQuestion) -> TargetReport:
         """Log in, and look at account, services and quotas."""
-        return await workflow.execute_activity_method(
-            TargetActivities.look_at_cloud, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
-        )
+        return await call(TargetActivities.look_at_cloud, question, **ASKED)
 
 
 @workflow.defn
@@ -118,9 +114,7 @@ class ListVmsWorkflow:
     @workflow.run
     async def run(self, question: ListVms) -> VmList:
         """Read the inventory."""
-        return await workflow.execute_activity_method(
-            SourceActivities.list_vms, question, schedule_to_close_timeout=SOON, retry_policy=A_FEW_TRIES
-        )
+        return await call(SourceActivities.list_vms, question, **ASKED)
 
 
 @workflow.defn
@@ -130,17 +124,15 @@ class CheckMigrationWorkflow:
     @workflow.run
     async def run(self, spec: MigrationSpec) -> MigrationChecked:
         """Look, change nothing."""
-        vm = await workflow.execute_activity_method(
+        vm = await call(
             SourceActivities.inspect_vm,
             VmQuery(source=spec.source, vm=spec.vm),
-            schedule_to_close_timeout=SOON,
-            retry_policy=A_FEW_TRIES,
+            **ASKED,
         )
-        target = await workflow.execute_activity_method(
+        target = await call(
             TargetActivities.check_target,
             CheckTarget(spec=spec, vm=vm),
-            schedule_to_close_timeout=SOON,
-            retry_policy=A_FEW_TRIES,
+            **ASKED,
         )
         return MigrationChecked(vm=vm, target=target)
 
@@ -152,22 +144,20 @@ class PreflightWorkflow:
     @workflow.run
     async def run(self, question: PreflightOrder) -> PreflightReport:
         """Look at the source, at the target where one is given, and judge. Nothing is changed."""
-        subjects = await workflow.execute_activity_method(
+        subjects = await call(
             PreflightActivities.gather_subjects,
             question,
-            schedule_to_close_timeout=SOON,
-            retry_policy=A_FEW_TRIES,
             summary=question.source,
+            **ASKED,
         )
         if question.target.anything:
-            subjects = await workflow.execute_activity_method(
+            subjects = await call(
                 PreflightActivities.look_at_target,
                 LookAtTarget(wanted=question.target, subjects=subjects, job_id=question.job_id),
-                schedule_to_close_timeout=SOON,
-                retry_policy=A_FEW_TRIES,
                 summary=question.target.project or "",
+                **ASKED,
             )
-        return await workflow.execute_activity_method(
+        return await call(
             PreflightActivities.judge_subjects,
             subjects,
             schedule_to_close_timeout=JUDGED,

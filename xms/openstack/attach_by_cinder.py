@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,13 +85,15 @@ class AttachByCinder:
                 yield device
             return
         mounts = self.data_dir / "shares"
+        turn: AbstractContextManager[None]
         with ExitStack() as stack:
             if protocol in host_connection.SHARES:
                 shares = FileShares(mounts)
                 stack.enter_context(shares.in_use())
-                with shares.mounting():
-                    connection = showing_life(lambda: host_connection.connect(connection_info, mounts=mounts), pulse)
+                turn = shares.mounting()
             else:
+                turn = nullcontext()
+            with turn:
                 connection = showing_life(lambda: host_connection.connect(connection_info, mounts=mounts), pulse)
             stack.enter_context(
                 given_back(f"the device of volume {volume_id}", lambda: showing_life(connection.disconnect, pulse))

@@ -20,7 +20,7 @@ class AttachWay(Protocol):
     """How a volume that is free, and whose lease this worker holds, becomes a path on this machine.
 
     What a dead worker left on a volume is found and removed before, whichever way that one used: see
-    `xms.openstack.left_behind`.
+    `xms.openstack.attachments`.
     """
 
     def prepare(self) -> None:

@@ -275,7 +275,7 @@ def _remove_unused(cloud: Cloud, volume: Volume, pulse: Pulse) -> bool:
         now = cloud.wait_for(look, timeout=MAKING_SECONDS, pulse=pulse)
         if now is None or was_claimed(now) or now.status not in ("available", "error"):
             return False
-        if list(cloud.volumes.attachments(volume_id=volume_id)):
+        if attachments.listed(cloud, volume_id):
             return False
         _delete(cloud, volume_id, pulse)
     except TargetNotFound:
