@@ -11,7 +11,8 @@ from rich.text import Text
 
 from xms import quantities
 from xms.change_map import ByteRanges
-from xms.models import DiskVerification, JobStatus, Verification
+from xms.models import DiskVerification, Verification
+from xms.status import JobStatus
 
 RANGES_SHOWN: Final = 5
 """Differing ranges of a disk that a screen names; JSON has all of them."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cli import comparing
-from xms.models import JobStatus
+from xms.status import JobStatus
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from cli.exit_codes import ExitCode
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
 
 if TYPE_CHECKING:
-    from xms.models import JobStatus, MigrationSpec
+    from xms.models import MigrationSpec
     from xms.orders.preflight import VmPreflight
+    from xms.status import JobStatus
 
 app = typer.Typer(help="Warm migrations: jobs that keep a VM's volumes in step with it until cutover.")
 

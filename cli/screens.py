@@ -16,8 +16,10 @@ from cli import comparing
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.nics import nic_line
 from xms import quantities
-from xms.models import Cutover, Disk, JobStatus, Phase, Trouble
+from xms.cutover import Cutover
+from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
+from xms.status import JobStatus
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing

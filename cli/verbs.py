@@ -12,7 +12,8 @@ from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption, Yes
 if TYPE_CHECKING:
     from cli.output import Output
     from xms.client.migrations import Verb
-    from xms.models import Command, JobStatus
+    from xms.models import Command
+    from xms.status import JobStatus
 
 
 def _order(job_id: str, verb: Verb, order: Command, output: Output) -> None:
@@ -143,7 +144,7 @@ def cutover(  # noqa: PLR0913 - the command's options
     from cli.network_map import parse_network_map
     from cli.parsing import one_job, parse_duration, parse_pattern
     from cli.session import ask, confirm, who
-    from xms.models import CutoverOrder
+    from xms.cutover import CutoverOrder
 
     job_id = one_job(job, job_option)
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")

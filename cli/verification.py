@@ -12,7 +12,8 @@ from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
 
 if TYPE_CHECKING:
     from cli.output import Output
-    from xms.models import JobStatus, Verification
+    from xms.models import Verification
+    from xms.status import JobStatus
 
 
 @app.command()

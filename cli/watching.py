@@ -18,7 +18,8 @@ from cli import comparing, screens
 from cli.figures import as_json, sync_progress
 from cli.output import Output, console, print_json_line
 from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
-from xms.models import JobStatus, Phase
+from xms.models import Phase
+from xms.status import JobStatus
 
 if TYPE_CHECKING:
     from xms.client import Migrations

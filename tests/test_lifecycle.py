@@ -18,16 +18,16 @@ from workflows.calls import explain, last_progress, to_the_end, unless
 from workflows.itinerary import CutoverFailed
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
+from xms.commands import accept, refuse_unless_allowed
 from xms.comparing import Comparing
+from xms.cutover import Cutover, CutoverOrder
 from xms.errors import Refused
 from xms.job import JobInput, JobState
-from xms.lifecycle import CleanUp, Finish, Wait, accept, next_step, refuse_unless_allowed
+from xms.lifecycle import CleanUp, Finish, Wait, next_step
 from xms.models import (
     Abandon,
     Baseline,
     Command,
-    Cutover,
-    CutoverOrder,
     Disk,
     MigrationSpec,
     Pause,

@@ -11,15 +11,13 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from xms.commands import accept, refuse_unless_allowed
+    from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
     from xms.errors import Refused
     from xms.job import JobState
-    from xms.lifecycle import accept, refuse_unless_allowed
     from xms.models import (
         Abandon,
         Command,
-        CutoverOrder,
-        Events,
-        JobStatus,
         MigrationSpec,
         Pause,
         Receipt,
@@ -31,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         Verify,
     )
     from xms.orders.copy import StreamRate
+    from xms.status import Events, JobStatus
 
 
 RESUME_CATCHES_UP: Final = "resume-catches-up"
@@ -194,6 +193,69 @@ class Commands:
 
     @workflow.signal(name="cutover", description="Move the workload now; no answer")
     def cutover_signal(self, command: CutoverOrder) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="withdraw-cutover", description="Take back a cutover that has not begun")
+    def withdraw_cutover(self, command: WithdrawCutover) -> Receipt:
+        """Forget the order."""
+        return self.accept(command)
+
+    @withdraw_cutover.validator
+    def check_withdraw_cutover(self, command: WithdrawCutover) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="withdraw-cutover", description="Take back a cutover that has not begun; no answer")
+    def withdraw_cutover_signal(self, command: WithdrawCutover) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="rehearse", description="Convert and boot a copy in an isolated network")
+    def rehearse(self, command: Rehearse) -> Receipt:
+        """Rehearse, beside the syncs."""
+        return self.accept(command)
+
+    @rehearse.validator
+    def check_rehearse(self, command: Rehearse) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="rehearse", description="Convert and boot a copy in an isolated network; no answer")
+    def rehearse_signal(self, command: Rehearse) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="rollback", description="Take a completed cutover back, or one kept as it failed")
+    def rollback(self, command: RollBackOrder) -> Receipt:
+        """Remove the target, let the source run."""
+        return self.accept(command)
+
+    @rollback.validator
+    def check_rollback(self, command: RollBackOrder) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(
+        name="rollback",
+        description="Take a completed cutover back, or one kept as it failed; no answer",
+    )
+    def rollback_signal(self, command: RollBackOrder) -> None:
+        """The same, without an answer."""
+        self.accept_or_note(command)
+
+    @workflow.update(name="finalize", description="The completed cutover stands: the job ends")
+    def finalize(self, command: FinalizeOrder) -> Receipt:
+        """End the time in which it can be rolled back."""
+        return self.accept(command)
+
+    @finalize.validator
+    def check_finalize(self, command: FinalizeOrder) -> None:
+        """Refuse it before it enters the history."""
+        self.check(command)
+
+    @workflow.signal(name="finalize", description="The completed cutover stands: the job ends; no answer")
+    def finalize_signal(self, command: FinalizeOrder) -> None:
         """The same, without an answer."""
         self.accept_or_note(command)
 

@@ -35,9 +35,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.sync import Sync
     from xms import differences
     from xms.change_map import ByteRanges
+    from xms.cutover import CutoverOrder, Decision
     from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
     from xms.job import JobState
-    from xms.models import Baseline, CutoverOrder, MigrationSpec, SecureBoot
+    from xms.models import Baseline, MigrationSpec, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
     from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
@@ -318,6 +319,13 @@ class CutoverRun:
         if self.converted is None:
             raise refusal(ConversionFailed, "no conversion was committed")
         return self.converted
+
+    def _decide(self, what: str, because: str = "") -> None:
+        """Write down what was decided on the way, for the report."""
+        if self.state.cutover is not None:
+            decision = Decision(at=workflow.now(), what=what, because=because)
+            self._record(decisions=(*self.state.cutover.decisions, decision))
+        self._note("decided", f"{what}: {because}" if because else what)
 
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:

@@ -11,8 +11,9 @@ from typing import Final
 
 from xms import differences, verification
 from xms.change_map import ByteRanges
+from xms.cutover import Cutover, StepRecord
 from xms.job import JobState
-from xms.models import Cutover, Disk, MigrationSpec, Phase, StepRecord, Verification
+from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
 
 _LONGEST: Final = 1500

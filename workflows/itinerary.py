@@ -12,9 +12,9 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.calls import refusal, unless
     from workflows.cutover import CutoverRun
+    from xms.cutover import Cutover, StepRecord
     from xms.errors import Refused
-    from xms.job import JobState
-    from xms.models import Cutover, StepRecord
+    from xms.job import CUTOVERS_KEPT, JobState
 
 
 class CutoverFailed(Exception):
@@ -59,7 +59,9 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
         CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
     """
     state = run.state
-    state.cutover = Cutover(ordered_by=run.order.who, ordered_at=workflow.now())
+    if state.cutover is not None:
+        state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
+    state.cutover = Cutover(ordered_by=run.order.who, ordered_at=workflow.now(), order=run.order)
     for step in ITINERARY:
         state.doing = step.name
         _begin(state, step)

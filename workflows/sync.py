@@ -37,9 +37,10 @@ with workflow.unsafe.imports_passed_through():
     from xms import quantities, verification
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
+    from xms.cutover import SyncFigures
     from xms.errors import DatastoreFull, NoProgress
     from xms.host_budget import SlotAnswer, limits_of
-    from xms.job import JobState
+    from xms.job import SYNCS_REMEMBERED, JobState
     from xms.models import MigrationSpec, SyncRecord, Trouble
     from xms.orders.copy import StreamDisk, StreamResult
     from xms.orders.source import PlanDisk, SnapshotDisk, SnapshotTaken
@@ -71,10 +72,14 @@ class Sync:
     commits: Commits
     """of the run"""
 
+    figures: SyncFigures | None
+    """of the run, where it was committed"""
+
     def __init__(self, spec: MigrationSpec, state: JobState, reason: str) -> None:
         self.spec = spec
         self.state = state
         self.reason = reason
+        self.final = False
         self.left_behind: Trouble | None = None
         """Why a snapshot or an attachment of this sync is still there."""
 
@@ -102,9 +107,11 @@ class Sync:
                 return
 
     async def _run(self, *, final: bool) -> None:
+        self.final = final
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         self.comparing = Comparing(self.spec, self.state, final=final)
         self.commits = Commits(self.state, self.comparing)
+        self.figures = None
         try:
             snapshot = await take_tracked_snapshot(self.spec, self.state, self.reason)
             await self._copy(snapshot, final=final)
@@ -112,7 +119,10 @@ class Sync:
             # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
             await to_the_end(self._clean_up())
             raise
+        began = self.state.sync.started_at if self.state.sync else workflow.now()
         await to_the_end(self._clean_up())
+        if self.figures is not None:
+            self._remember(self.figures.model_copy(update={"seconds": (workflow.now() - began).total_seconds()}))
 
     async def _copy(self, snapshot: SnapshotTaken, *, final: bool) -> None:
         state = self.state
@@ -320,9 +330,20 @@ class Sync:
         state.last_rate = copied / seconds if seconds > 0 else 0.0
         full = any(item.plan.full for item in planned)
         state.sync_count += 0 if full else 1
+        self.figures = SyncFigures(
+            snapshot_at=snapshot.taken_at,
+            bytes=copied,
+            streaming_seconds=seconds,
+            seconds=seconds,
+            full=full,
+            final=self.final,
+        )
         frozen = ("quiesced" if snapshot.quiesced else "not quiesced") if snapshot.consistency else ""
         text = f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s"
         self._note("sync committed", f"{text}, {frozen}" if frozen else text)
+
+    def _remember(self, figures: SyncFigures) -> None:
+        self.state.recent_syncs = (*self.state.recent_syncs, figures)[-SYNCS_REMEMBERED:]
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.preparation import prepare
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
     from xms import differences, verification
+    from xms.cutover import CutoverOrder
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
@@ -44,8 +45,9 @@ with workflow.unsafe.imports_passed_through():
         full_sync_pause,
         next_step,
     )
-    from xms.models import Abandon, CutoverOrder, JobReport, Phase, Trouble
+    from xms.models import Abandon, Phase, Trouble
     from xms.orders.target import VolumesOrder
+    from xms.status import JobReport
 
 HISTORY_LIMIT: Final = 8000
 """Events after which a run continues as new, where the server does not suggest it earlier (its own limit is 51,200)."""

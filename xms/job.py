@@ -7,25 +7,18 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, Measured, Rehearsal, Rehearse, RollBackOrder, SyncFigures
 from xms.host_budget import HostLimits, SlotAnswer
-from xms.models import (
-    Abandon,
-    Cutover,
-    CutoverOrder,
-    Disk,
-    Event,
-    Events,
-    JobStatus,
-    MigrationSpec,
-    Nic,
-    Phase,
-    SyncRecord,
-    Trouble,
-    Verification,
-    job_id,
-)
+from xms.models import Abandon, Disk, Event, MigrationSpec, Model, Nic, Phase, SyncRecord, Trouble, Verification, job_id
 from xms.orders.source import VmDetails, VmOrder
 from xms.orders.target import TargetOrder
+from xms.status import Events, JobStatus
+
+SYNCS_REMEMBERED: Final = 12
+"""So many say what the next one takes; more would be of another time of the day."""
+
+CUTOVERS_KEPT: Final = 4
+"""Records of cutovers before the last one: a report tells of each attempt."""
 
 EVENTS_KEPT: Final = 200
 """The log is bounded, since it travels with the job; older lines are counted, not kept."""
@@ -43,6 +36,14 @@ def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
         return text
     half = limit // 2 - 3
     return f"{text[:half]} ... {text[-half:]}"
+
+
+class VolumeSnapshot(Model):
+    """A snapshot of a volume in the cloud, made by this job for a roll-back."""
+
+    disk_key: int
+    volume_id: str
+    snapshot_id: str
 
 
 class JobState(BaseModel):
@@ -111,13 +112,35 @@ class JobState(BaseModel):
     trouble: Trouble | None = None
     failed_in: Phase | None = None
     cutover: Cutover | None = None
+    earlier_cutovers: tuple[Cutover, ...] = ()
+    """Those before it, oldest first; `CUTOVERS_KEPT` of them."""
+
     source_is_off: bool = False
     rolling_back: bool = False
+
+    recent_syncs: tuple[SyncFigures, ...] = ()
+    """The last `SYNCS_REMEMBERED` that were committed, oldest first."""
+
+    measured: Measured = Measured()
+    rehearsal: Rehearsal | None = None
+    """The last one, whatever came of it."""
+
+    rehearsed: Rehearsal | None = None
+    """The last one that passed."""
+
+    volume_snapshots: tuple[VolumeSnapshot, ...] = ()
+    """Of the volumes as the last replica left them; a roll-back goes back to them."""
+
+    roll_back_until: datetime | None = None
+    """A completed job waits until then for `rollback` or `finalize`; None: it does not wait."""
 
     sync_asked_by: str | None = None
     cutover_asked: CutoverOrder | None = None
     retry_asked: bool = False
     abandon_asked: Abandon | None = None
+    rehearsal_asked: Rehearse | None = None
+    roll_back_asked: RollBackOrder | None = None
+    finalize_asked: FinalizeOrder | None = None
 
     events: tuple[Event, ...] = ()
     events_dropped: int = 0
@@ -244,6 +267,11 @@ class JobState(BaseModel):
             verification=self.verification,
             trouble=self.trouble,
             cutover=self.cutover,
+            earlier_cutovers=self.earlier_cutovers,
+            cutover_ordered=None if self.phase is Phase.CUTTING_OVER else self.cutover_asked,
+            rehearsal=self.rehearsal,
+            rehearsed=self.rehearsed,
+            roll_back_until=self.roll_back_until,
         )
 
     def story(self) -> Events:

@@ -172,19 +172,6 @@ class SetRateLimit(Command):
     rate_limit: int | None = Field(default=None, description="bytes a second, at least 65536; None is no limit")
 
 
-class CutoverOrder(Command):
-    """Move the workload now."""
-
-    shutdown_timeout_seconds: int = Field(default=300, description="time for the guest to shut down")
-    hard_power_off: bool = Field(default=True, description="power off hard when the guest does not answer in time")
-    power_on_source_after_failure: bool = True
-    console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
-    evidence_timeout_seconds: int = Field(default=600, description="time for the target to be seen running")
-    network_map: tuple[NetworkMapping, ...] = Field(
-        default=(), description="for this cutover, instead of the submitted mappings of the same sources"
-    )
-
-
 class Retry(Command):
     """Go on where a Failed job stood."""
 
@@ -268,30 +255,6 @@ class Event(Model):
     who: str = ""
 
 
-class StepRecord(Model):
-    """One step of the cutover's itinerary as it ran."""
-
-    name: str
-    started_at: datetime
-    ended_at: datetime | None = None
-    outcome: str = Field(default="running", description="running, done, failed, undone")
-
-
-class Cutover(Model):
-    """The record of the last cutover that was tried."""
-
-    ordered_by: str = ""
-    ordered_at: datetime
-    steps: tuple[StepRecord, ...] = ()
-    downtime_started_at: datetime | None = None
-    downtime_ended_at: datetime | None = None
-    power_off: str = Field(default="", description="'guest shut down', 'powered off hard', 'was off'")
-    evidence: str = ""
-    server_id: str | None = None
-    source_was_running: bool = Field(default=True, description="before the cutover; a roll-back brings it back to that")
-    trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
-
-
 class DiskProgress(Model):
     """How far one stream is; the payload of its heartbeat."""
 
@@ -349,53 +312,3 @@ class Verification(Model):
     ended_because: str = Field(default="", description="why it ended before all was compared; empty where all was")
     snapshots: int = Field(default=0, description="syncs that took part in it")
     disks: tuple[DiskVerification, ...] = ()
-
-
-class JobStatus(Model):
-    """All that a person may ask of a job; the answer to the query `status`."""
-
-    job_id: str
-    spec: MigrationSpec
-    phase: Phase
-    paused: bool = False
-    since: datetime = Field(description="the phase's beginning, UTC")
-    doing: str = Field(default="", description="the step in progress, in words")
-    disks: tuple[Disk, ...] = ()
-    nics: tuple[Nic, ...] = ()
-    cadence_seconds: int | None = None
-    next_sync_at: datetime | None = None
-    last_sync_at: datetime | None = Field(default=None, description="when the last committed sync was completed")
-    replica_of: datetime | None = Field(
-        default=None, description="time of that sync's snapshot; lag is reckoned from it"
-    )
-    bytes_full: int = 0
-    bytes_incremental: int = 0
-    sync_count: int = 0
-    last_rate: float = Field(default=0.0, description="bytes a second, of the last sync's streams")
-    sync: SyncRecord | None = None
-    rate_limit: int | None = Field(default=None, description="bytes a second; None: no limit")
-    verification: Verification | None = Field(default=None, description="the last one that was asked for")
-    progress: tuple[DiskProgress, ...] = Field(default=(), description="running streams; added by the client")
-    attempts: tuple[Attempt, ...] = Field(default=(), description="calls that are tried again; added by the client")
-    trouble: Trouble | None = None
-    cutover: Cutover | None = None
-
-    def lag_seconds(self, now: datetime) -> float | None:
-        """Seconds that the replica is behind the source at `now` (UTC); None before the first committed sync."""
-        return None if self.replica_of is None else (now - self.replica_of).total_seconds()
-
-
-class Events(Model):
-    """The answer to the query `events`, oldest first."""
-
-    events: tuple[Event, ...] = ()
-    dropped: int = Field(default=0, description="older events that the bounded log no longer holds")
-
-
-class JobReport(Model):
-    """How a job ended; the workflow's result."""
-
-    job_id: str
-    outcome: str = Field(description="'completed' or 'abandoned'")
-    status: JobStatus
-    events: tuple[Event, ...] = ()

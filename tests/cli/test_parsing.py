@@ -15,8 +15,8 @@ from cli.parsing import (
     required,
 )
 from cli.rates import SMALLEST, parse_rate
+from xms.commands import SMALLEST_RATE_LIMIT
 from xms.errors import BadInput
-from xms.lifecycle import SMALLEST_RATE_LIMIT
 
 
 @pytest.mark.parametrize(

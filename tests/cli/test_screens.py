@@ -11,20 +11,9 @@ from rich.console import Console, RenderableType
 from cli import screens
 from cli.figures import Progress, as_json, sync_progress
 from xms.client.listing import Listed, Listing
-from xms.models import (
-    Attempt,
-    Baseline,
-    Cutover,
-    Disk,
-    DiskProgress,
-    JobStatus,
-    MigrationSpec,
-    Nic,
-    Phase,
-    StepRecord,
-    SyncRecord,
-    Trouble,
-)
+from xms.cutover import Cutover, StepRecord
+from xms.models import Attempt, Baseline, Disk, DiskProgress, MigrationSpec, Nic, Phase, SyncRecord, Trouble
+from xms.status import JobStatus
 
 NOW = datetime(2026, 11, 22, 1, 19, 19, tzinfo=UTC)
 GIB = 1 << 30

@@ -13,7 +13,8 @@ from tests.cli.conftest import House
 from tests.cli.test_screens import GIB, NOW, READY, SYNCING, drawn
 from tests.workflows.world import BLOCK
 from xms.change_map import ByteRanges
-from xms.models import DiskProgress, DiskVerification, JobStatus, Verification
+from xms.models import DiskProgress, DiskVerification, Verification
+from xms.status import JobStatus
 
 JOB = "warm-prod-vcenter-db-prod-01"
 

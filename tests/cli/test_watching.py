@@ -11,8 +11,10 @@ import pytest
 
 from cli import watching
 from tests.cli.test_screens import FAILED, READY, SYNCING
+from xms.cutover import Cutover
 from xms.errors import NoWorker, TemporalUnreachable, WaitedTooLong
-from xms.models import Cutover, JobStatus, Phase, Verification
+from xms.models import Phase, Verification
+from xms.status import JobStatus
 
 if TYPE_CHECKING:
     from xms.client import Migrations

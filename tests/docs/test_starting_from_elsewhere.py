@@ -19,13 +19,13 @@ from tests.workflows.conftest import Job, a_spec, a_worker
 from tests.workflows.world import World
 from workflows.names import HOST_SLOT, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.commands import refuse_unless_allowed
+from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import Refused
 from xms.job import JobState
-from xms.lifecycle import refuse_unless_allowed
 from xms.models import (
     Abandon,
     Command,
-    CutoverOrder,
     MigrationSpec,
     Pause,
     Phase,
@@ -49,9 +49,20 @@ VERBS: Final[dict[str, type[Command]]] = {
     "verify": Verify,
     "set-rate-limit": SetRateLimit,
     "cutover": CutoverOrder,
+    "withdraw-cutover": WithdrawCutover,
+    "rehearse": Rehearse,
+    "rollback": RollBackOrder,
+    "finalize": FinalizeOrder,
     "retry": Retry,
     "abandon": Abandon,
 }
+WHAT_STANDS: Final[dict[str, dict[str, object]]] = {
+    "withdraw-cutover": {"cutover_asked": CutoverOrder()},
+    "rollback": {"failed_in": Phase.CUTTING_OVER, "roll_back_until": datetime.now(UTC)},
+    "finalize": {"roll_back_until": datetime.now(UTC)},
+}
+"""What has to be so beside the phase, as the page says."""
+
 DEFINITION: Final = workflow._Definition.must_from_class(WarmMigrationWorkflow)
 
 
@@ -82,13 +93,14 @@ def test_the_documented_names_are_the_workflows_own() -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_each_message_is_allowed_when_the_page_says_so(phase: Phase) -> None:
-    state = JobState.fresh(a_spec(), datetime.now(UTC))
-    state.enter(phase, datetime.now(UTC))
-    state.source_is_off = phase is Phase.CUTTING_OVER
+    started = JobState.fresh(a_spec(), datetime.now(UTC))
+    started.enter(phase, datetime.now(UTC))
+    started.source_is_off = phase is Phase.CUTTING_OVER
     over = {Phase.COMPLETED, Phase.ABANDONED}
     for verb, (example, allowed) in rows(PAGE, MESSAGES).items():
         order = VERBS[verb].model_validate_json(re.findall(r"`({.*?})`", example)[0])
         named = {known for known in Phase if known in allowed} or set(Phase) - over
+        state = started.model_copy(update=WHAT_STANDS.get(verb, {}))
         if "source is off" in allowed:
             named -= {Phase.CUTTING_OVER}
         try:

@@ -12,15 +12,14 @@ from workflows.commands import Commands
 from workflows.details import describe
 from xms import differences, verification
 from xms.change_map import ByteRanges
+from xms.commands import refuse_unless_allowed
+from xms.cutover import Cutover, CutoverOrder, StepRecord
 from xms.errors import QuotaExceeded
 from xms.job import JobState
-from xms.lifecycle import refuse_unless_allowed
 from xms.models import (
     Abandon,
     Baseline,
     Command,
-    Cutover,
-    CutoverOrder,
     Disk,
     MigrationSpec,
     Pause,
@@ -29,7 +28,6 @@ from xms.models import (
     Retry,
     SetCadence,
     SetRateLimit,
-    StepRecord,
     SyncNow,
     Verify,
 )

@@ -29,7 +29,8 @@ from lab.temporal_server import TemporalServer
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
 from xms.client import Migrations
-from xms.models import JobStatus, MigrationSpec, NetworkMapping, Phase
+from xms.models import MigrationSpec, NetworkMapping, Phase
+from xms.status import JobStatus
 
 REPOSITORY: Final = Path(__file__).parents[2]
 PLUGIN: Final = REPOSITORY / "lab/vddk_plugin.py"

@@ -11,7 +11,8 @@ import pytest
 
 from tests.end_to_end.stage import PIECE, Stage, Watch, a_spec, a_stage
 from xms.client import Migrations
-from xms.models import CutoverOrder, Phase, SyncNow
+from xms.cutover import CutoverOrder
+from xms.models import Phase, SyncNow
 
 pytestmark = pytest.mark.slow
 

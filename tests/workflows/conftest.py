@@ -21,7 +21,8 @@ from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobInput, JobState
-from xms.models import JobReport, JobStatus, MigrationSpec, Phase
+from xms.models import MigrationSpec, Phase
+from xms.status import JobReport, JobStatus
 
 
 def program(name: str) -> str:

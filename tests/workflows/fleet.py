@@ -20,8 +20,9 @@ from workflows.names import TASK_QUEUE, budget_id
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.host_budget import HostBudget
 from xms.job import JobInput
-from xms.models import JobReport, MigrationSpec, job_id
+from xms.models import MigrationSpec, job_id
 from xms.orders.copy import StreamDisk, StreamResult
+from xms.status import JobReport
 
 SOURCE = "lab"
 MIB = 1 << 20

@@ -22,20 +22,9 @@ from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.cutover import CutoverOrder
 from xms.job import JobState
-from xms.models import (
-    Abandon,
-    CutoverOrder,
-    Pause,
-    Phase,
-    Resume,
-    Retry,
-    SetCadence,
-    SetRateLimit,
-    SyncNow,
-    Verify,
-    job_id,
-)
+from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
 
 
 class Recorded(Protocol):

@@ -15,8 +15,9 @@ from tests.workflows.conftest import Job, a_job, a_spec, a_worker
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import DATA_QUEUE, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.cutover import CutoverOrder
 from xms.job import JobInput, JobState
-from xms.models import Abandon, CutoverOrder, Pause, Phase, Resume, Retry, SyncNow
+from xms.models import Abandon, Pause, Phase, Resume, Retry, SyncNow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

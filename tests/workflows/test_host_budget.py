@@ -15,8 +15,9 @@ from tests.workflows.conftest import Job
 from tests.workflows.fleet import MIB, SOURCE, Budget, Fleet, a_fleets_worker, submit, until
 from tests.workflows.world import failure
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.cutover import CutoverOrder
 from xms.host_budget import HostLimits, SlotAnswer, SlotRequest
-from xms.models import Abandon, CutoverOrder, Phase, SyncNow, job_id
+from xms.models import Abandon, Phase, SyncNow, job_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -16,7 +16,9 @@ from tests.workflows.conftest import Job, a_job
 from tests.workflows.world import BLOCK, World, failure
 from workflows import calls
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.models import Abandon, CutoverOrder, JobReport, Phase, SyncNow
+from xms.cutover import CutoverOrder
+from xms.models import Abandon, Phase, SyncNow
+from xms.status import JobReport
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

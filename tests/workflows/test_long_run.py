@@ -15,8 +15,10 @@ from tests.workflows.conftest import Job, a_spec, a_worker, program
 from tests.workflows.world import World
 from workflows.names import SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
+from xms.cutover import CutoverOrder
 from xms.job import JobInput
-from xms.models import CutoverOrder, JobReport, SetCadence
+from xms.models import SetCadence
+from xms.status import JobReport
 
 DAYS = 90
 

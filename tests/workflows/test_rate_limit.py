@@ -27,9 +27,10 @@ from workflows.names import DATA_QUEUE, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client.live import with_live_figures
 from xms.config import Config, SourceConfig, TargetConfig
+from xms.cutover import CutoverOrder
 from xms.engine.throttle import Throttle
 from xms.job import JobInput
-from xms.models import CutoverOrder, Phase, SetRateLimit, SyncNow
+from xms.models import Phase, SetRateLimit, SyncNow
 from xms.orders.copy import StreamRate
 from xms.vsphere.sessions import Sessions
 

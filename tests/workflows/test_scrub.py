@@ -13,7 +13,8 @@ from tests.workflows.conftest import Job, a_job, a_spec
 from tests.workflows.world import BLOCK, World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
-from xms.models import CutoverOrder, DiskProgress, MigrationSpec, Pause, Phase, Resume, SyncNow
+from xms.cutover import CutoverOrder
+from xms.models import DiskProgress, MigrationSpec, Pause, Phase, Resume, SyncNow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -12,7 +12,9 @@ from tests.workflows.conftest import Job, a_job, a_spec
 from tests.workflows.world import BLOCK, World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
-from xms.models import Abandon, CutoverOrder, JobStatus, Pause, Phase, Retry, SyncNow, Verification, Verify
+from xms.cutover import CutoverOrder
+from xms.models import Abandon, Pause, Phase, Retry, SyncNow, Verification, Verify
+from xms.status import JobStatus
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -14,7 +14,8 @@ from temporalio.exceptions import ApplicationError
 from tests.workflows.conftest import a_job, a_spec, a_worker
 from tests.workflows.world import World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.models import Abandon, CutoverOrder, NetworkMapping, Pause, Phase, Resume, Retry, SetCadence, SyncNow
+from xms.cutover import CutoverOrder
+from xms.models import Abandon, NetworkMapping, Pause, Phase, Resume, Retry, SetCadence, SyncNow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

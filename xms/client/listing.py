@@ -10,7 +10,8 @@ from pydantic import Field
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 
 from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
-from xms.models import JobStatus, Model, Phase, Trouble
+from xms.models import Model, Phase, Trouble
+from xms.status import JobStatus
 
 WORKFLOW: Final = "WarmMigrationWorkflow"
 

@@ -9,7 +9,8 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.converter import DataConverter
 
-from xms.models import Attempt, DiskProgress, JobStatus
+from xms.models import Attempt, DiskProgress
+from xms.status import JobStatus
 
 STREAM: Final = "stream_disk"
 

@@ -37,11 +37,26 @@ from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, ph
 from xms.client.live import with_live_figures
 from xms.client.questions import Answer, Questions
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
-from xms.models import Command, Events, JobReport, JobStatus, MigrationSpec, Phase, Receipt, job_id
+from xms.models import Command, MigrationSpec, Phase, Receipt, job_id
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
 from xms.orders.target import MigrationChecked
+from xms.status import Events, JobReport, JobStatus
 
-Verb = Literal["sync-now", "pause", "resume", "set-cadence", "set-rate-limit", "verify", "cutover", "retry", "abandon"]
+Verb = Literal[
+    "sync-now",
+    "pause",
+    "resume",
+    "set-cadence",
+    "set-rate-limit",
+    "verify",
+    "cutover",
+    "withdraw-cutover",
+    "rehearse",
+    "rollback",
+    "finalize",
+    "retry",
+    "abandon",
+]
 
 CALL: Final = timedelta(seconds=10)
 """For an answer of the server alone."""
