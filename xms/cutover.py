@@ -173,6 +173,9 @@ class StepRecord(Model):
     outcome: str = Field(default="running", description="running, done, failed, undone")
     bytes: int | None = Field(default=None, description="that the step moved; None: it moves none")
     found: str = Field(default="", description="what the step came to, in one line")
+    work_seconds: float | None = Field(
+        default=None, description="of the streams or of virt-v2v alone, without what the product does around them"
+    )
 
 
 class Decision(Model):
