@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from xms.cutover import Evidence
+from xms.cutover import Evidence, awaited_of
 from xms.errors import BadInput
-from xms.evidence import AT_MOST, awaited_of, described, needs_address, refuse_unusable
+from xms.evidence import AT_MOST, described, needs_address, refuse_unusable
 
 USABLE = (
     (Evidence(kind="console", pattern="login:"), "console 'login:'"),

@@ -121,12 +121,6 @@ def described(evidence: Evidence) -> str:
             return f"{evidence.kind}{of}"
 
 
-def awaited_of(evidence: Sequence[Evidence], console_evidence: str | None) -> tuple[Evidence, ...]:
-    """All that an order asks for, once each; `console_evidence` is how orders said it before there were other kinds."""
-    older = () if not console_evidence else (Evidence(kind="console", pattern=console_evidence),)
-    return tuple(dict.fromkeys((*older, *evidence)))
-
-
 def needs_address(evidence: Evidence) -> bool:
     """Whether it is looked for at an address of the target that the order does not name."""
     return evidence.kind in ("tcp", "ping") and not evidence.address
