@@ -5,8 +5,9 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.execution import activity_pulse
+from xms import signs
 from xms.config import Config, TargetConfig
-from xms.openstack import check, image_properties, ports, servers, target_check, volumes
+from xms.openstack import check, evidence, image_properties, ports, servers, target_check, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
 from xms.orders.source import Done
@@ -54,11 +55,13 @@ class TargetActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def check_target(self, order: CheckTarget) -> TargetChecked:
-        """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
+        """Tell whether the target can take the VM as submitted and be seen running, and resolve the submitted names."""
         target = self.config.target_named(order.spec.target)
         pulse = activity_pulse()
         with connect(target, order.spec.target_project, pulse) as cloud:
-            return check.check_target(cloud, target, order, pulse)
+            checked = check.check_target(cloud, target, order, pulse)
+        signs.refuse_impossible(order.evidence, self.config.evidence, checked.nics, self.config.worker.name)
+        return checked
 
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
@@ -121,9 +124,10 @@ class TargetActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:
-        """Wait for evidence that the guest runs."""
+        """Wait for evidence that the guest runs. Programs that look for it run on this worker."""
+        config = self.config
         with self._project(order.server.target) as cloud:
-            return servers.see_running(cloud, order, activity_pulse())
+            return evidence.see_running(cloud, order, activity_pulse(), config.evidence, config.worker.name)
 
     @activity.defn(no_thread_cancel_exception=True)
     def remove_server(self, order: ServerOrder) -> Done:

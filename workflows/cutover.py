@@ -36,7 +36,8 @@ with workflow.unsafe.imports_passed_through():
     from xms import differences, quantities
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
-    from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
+    from xms.errors import BadInput, ConversionFailed, Refused, ReplicaDiffers, SourceRunning
+    from xms.evidence import described, needs_address
     from xms.job import JobState, shortened
     from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
@@ -76,7 +77,9 @@ class CutoverRun:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
-        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
+        check = CheckTarget(
+            spec=spec, vm=vm, for_cutover=True, known=self.state.nics, evidence=self.order.awaited_evidence
+        )
         target = await call(TargetActivities.check_target, check, **CONTROL)
         self.state.take_in(vm)
         self.state.nics = target.nics
@@ -116,6 +119,22 @@ class CutoverRun:
         made = await call(TargetActivities.make_ports, order, **CONTROL)
         self.state.nics = made.nics
         self._note_step(found=shortened("; ".join(_port(nic) for nic in made.nics), FOUND_LIMIT))
+        self._refuse_unseen()
+
+    def _refuse_unseen(self) -> None:
+        """Where the ports got no address, nothing can be seen at one; better told before the downtime than after it."""
+        unseen = [described(evidence) for evidence in self.order.evidence if needs_address(evidence)]
+        if unseen and not self._addresses():
+            raise refusal(
+                BadInput,
+                f"the target of {self.vm.vm} could not be seen by {', '.join(unseen)}",
+                because="Neutron gave its ports no address: their networks have no subnet",
+                means="the source was not touched",
+                do="name an address, as in tcp=22,address=ADDRESS, or take evidence by the console",
+            )
+
+    def _addresses(self) -> tuple[str, ...]:
+        return tuple(address for nic in self.state.nics for address in nic.port_ips)
 
     async def remove_ports(self) -> None:
         """Take the ports back that this job made."""
@@ -292,6 +311,9 @@ class CutoverRun:
         order = SeeRunning(
             server=ServerOrder(target=self.target, server_id=server or ""),
             console_evidence=self.order.console_evidence,
+            evidence=self.order.evidence,
+            addresses=self._addresses(),
+            vm=self.vm.vm,
             timeout_seconds=self.order.evidence_timeout_seconds,
         )
         policy = evidence(self.order.evidence_timeout_seconds)

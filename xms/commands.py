@@ -11,6 +11,7 @@ from typing import Final
 from xms import quantities, verification
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import BadInput, Refused
+from xms.evidence import refuse_unusable
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -74,6 +75,8 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
 
 
 def _refuse_around_cutover(state: JobState, command: Command) -> None:
+    if isinstance(command, CutoverOrder | Rehearse):
+        refuse_unusable(command.evidence)
     match command:
         case CutoverOrder():
             _refuse_cutover(state)

@@ -6,6 +6,7 @@ that their histories replay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -41,6 +42,12 @@ class Evidence(Model):
     port: int | None = Field(default=None, ge=1, le=65535, description="tcp: the port that has to accept a connection")
     address: str = Field(default="", description="tcp, ping: instead of the addresses of the target's ports")
     command: str = Field(default="", description="command: a name of the workers' [evidence.commands]")
+
+
+def awaited_of(evidence: Sequence[Evidence], console_evidence: str | None) -> tuple[Evidence, ...]:
+    """All that an order asks for, once each; `console_evidence` is how orders said it before there were other kinds."""
+    older = () if not console_evidence else (Evidence(kind="console", pattern=console_evidence),)
+    return tuple(dict.fromkeys((*older, *evidence)))
 
 
 class StaticAddress(Model):
@@ -89,6 +96,11 @@ class CutoverOrder(Command):
     rollback_period_seconds: int = Field(
         default=0, ge=0, description="how long a completed job waits for `rollback` or `finalize`; 0: it ends at once"
     )
+
+    @property
+    def awaited_evidence(self) -> tuple[Evidence, ...]:
+        """All signs of life that the target has to give; none: any sign."""
+        return awaited_of(self.evidence, self.console_evidence)
 
 
 class WithdrawCutover(Command):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from xms.cutover import Evidence
 from xms.models import Disk, MigrationSpec, Model, Nic, SecureBoot
 from xms.orders.source import VmDetails
 
@@ -17,6 +18,7 @@ class CheckTarget(Model):
     known: tuple[Nic, ...] = Field(
         default=(), description="the NICs as an earlier check had them: a guest that is off reports no addresses"
     )
+    evidence: tuple[Evidence, ...] = Field(default=(), description="what a cutover's target has to be seen by")
 
 
 class TargetChecked(Model):
@@ -147,7 +149,10 @@ class SeeRunning(Model):
     """Wait for evidence that the guest runs."""
 
     server: ServerOrder
-    console_evidence: str | None = None
+    console_evidence: str | None = Field(default=None, description="one sign more, as orders named it formerly")
+    evidence: tuple[Evidence, ...] = Field(default=(), description="each has to be seen; none: any sign of life")
+    addresses: tuple[str, ...] = Field(default=(), description="of the target's ports")
+    vm: str = Field(default="", description="the source VM's name, for commands")
     timeout_seconds: int = 600
 
 
