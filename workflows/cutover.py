@@ -8,6 +8,7 @@ the next sync mends them.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
@@ -33,10 +34,12 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.host_slots import HostSlots, give_reserved_back
     from workflows.sync import Sync
-    from xms import differences
+    from workflows.warm_passes import WarmPasses
+    from xms import go_no_go
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
-    from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
+    from xms.errors import ConversionFailed, SourceRunning
+    from xms.go_no_go import Verdict
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
@@ -58,7 +61,7 @@ NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
-class CutoverRun:
+class CutoverRun(WarmPasses):
     """One attempt at a cutover: what its steps do."""
 
     def __init__(self, spec: MigrationSpec, state: JobState, order: CutoverOrder) -> None:
@@ -78,31 +81,8 @@ class CutoverRun:
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
-
-    async def warm_pass(self) -> None:
-        """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""
-        while True:
-            lacking = self.state.unseeded_bytes
-            await Sync(self.spec, self.state, "before cutover").run()
-            if self.state.seeded:
-                return
-            if self.state.unseeded_bytes >= lacking > 0:
-                self._refuse_spoiled()
-                raise refusal(
-                    Refused,
-                    f"the replica of {self.vm.vm} does not catch up",
-                    because=f"{self.state.unseeded_bytes} bytes are still missing, no fewer than one sync before",
-                    means="the source was not touched",
-                    do="wait until a sync is complete, or let snapshots grow older; then order the cutover again",
-                )
-
-    def _refuse_spoiled(self) -> None:
-        """What is missing differed, was copied again, and differed again: the storage is to blame, not the time."""
-        found = differences.trouble(self.state)
-        if found is not None:
-            raise refusal(
-                ReplicaDiffers, found.what, because=found.because, means="the source was not touched", do=found.do
-            )
+        if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
+            self.follow(found)
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
@@ -121,6 +101,8 @@ class CutoverRun:
     async def reserve_stream(self) -> None:
         """A stream from the source's host, so that the final delta waits for none with the source off."""
         await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
+        # The last moment before the source is stopped: the stream may have been waited for.
+        self.follow(go_no_go.before_the_source_is_stopped(self.state, self.order, workflow.now()))
 
     async def give_stream_back(self) -> None:
         """Let others have it, where the final delta did not come to use it."""
@@ -162,6 +144,7 @@ class CutoverRun:
         for _ in range(CONVERSION_TRIES):
             converted = await self._convert_on_overlays()
             self._count_as_unseeded(converted)
+            committing = workflow.now()
             try:
                 await self._commit(converted)
             except ActivityError as error:
@@ -171,6 +154,7 @@ class CutoverRun:
                 await self.final_delta()
             else:
                 self.converted = converted
+                self._worked("Guest Fixes", converted.seconds, workflow.now() - committing)
                 return
         raise ApplicationError(
             f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True
@@ -330,6 +314,18 @@ class CutoverRun:
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:
             self.state.cutover = self.state.cutover.model_copy(update=changes)
+
+    def _worked(self, step: str, seconds: float, more: timedelta) -> None:
+        """What a step took without the product's own part in it; an older worker measured nothing."""
+        if self.state.cutover is None or not seconds:
+            return
+        steps = tuple(
+            record.model_copy(update={"work_seconds": seconds + more.total_seconds()})
+            if record.name == step
+            else record
+            for record in self.state.cutover.steps
+        )
+        self._record(steps=steps)
 
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)

@@ -12,6 +12,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.calls import refusal, unless
     from workflows.cutover import CutoverRun
+    from xms import measuring
     from xms.cutover import Cutover, StepRecord
     from xms.errors import Refused
     from xms.job import CUTOVERS_KEPT, JobState
@@ -72,6 +73,7 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
             _end(state, step, "failed")
             raise CutoverFailed(step.name, error) from error
         _end(state, step, "done")
+        measuring.take_in(state, step.name, workflow.now())
 
 
 async def _run(run: CutoverRun, step: Step) -> None:

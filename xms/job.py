@@ -12,7 +12,7 @@ from xms.host_budget import HostLimits, SlotAnswer
 from xms.models import Abandon, Disk, Event, MigrationSpec, Model, Nic, Phase, SyncRecord, Trouble, Verification, job_id
 from xms.orders.source import VmDetails, VmOrder
 from xms.orders.target import TargetOrder
-from xms.status import Events, JobStatus
+from xms.status import Events, JobStatus, unseeded_bytes
 
 SYNCS_REMEMBERED: Final = 12
 """So many say what the next one takes; more would be of another time of the day."""
@@ -193,9 +193,7 @@ class JobState(BaseModel):
     @property
     def unseeded_bytes(self) -> int:
         """What the replica lacks; a disk without a baseline lacks all of it."""
-        return sum(
-            disk.capacity if disk.baseline.change_id is None else disk.baseline.unseeded_bytes for disk in self.disks
-        )
+        return unseeded_bytes(self.disks)
 
     @property
     def unseeded_limit(self) -> int:
@@ -272,6 +270,10 @@ class JobState(BaseModel):
             rehearsal=self.rehearsal,
             rehearsed=self.rehearsed,
             roll_back_until=self.roll_back_until,
+            recent_syncs=self.recent_syncs,
+            measured=self.measured,
+            source_power=self.source_power,
+            moref=self.moref,
         )
 
     def story(self) -> Events:
