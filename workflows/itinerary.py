@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import refusal, unless
     from workflows.cutover import CutoverRun
     from xms import measuring
-    from xms.cutover import Cutover, StepRecord
+    from xms.cutover import Cutover, CutoverOrder, StepRecord
     from xms.errors import Refused
     from xms.job import CUTOVERS_KEPT, JobState
 
@@ -53,6 +53,13 @@ ITINERARY: Final = (
 )
 
 
+def open_record(state: JobState, order: CutoverOrder) -> None:
+    """Begin the record of a cutover; the one before it is kept with the earlier ones."""
+    if state.cutover is not None:
+        state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
+    state.cutover = Cutover(ordered_by=order.who, ordered_at=workflow.now(), order=order)
+
+
 async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
     """Run the itinerary, timing each step.
 
@@ -60,9 +67,7 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
         CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
     """
     state = run.state
-    if state.cutover is not None:
-        state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
-    state.cutover = Cutover(ordered_by=run.order.who, ordered_at=workflow.now(), order=run.order)
+    open_record(state, run.order)
     for step in ITINERARY:
         state.doing = step.name
         _begin(state, step)

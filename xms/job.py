@@ -136,6 +136,9 @@ class JobState(BaseModel):
 
     sync_asked_by: str | None = None
     cutover_asked: CutoverOrder | None = None
+    pass_not_before: datetime | None = None
+    """When the sync before a scheduled cutover is tried again that failed; None: at once."""
+
     retry_asked: bool = False
     abandon_asked: Abandon | None = None
     rehearsal_asked: Rehearse | None = None
@@ -227,6 +230,12 @@ class JobState(BaseModel):
         due = self.last_sync_at + timedelta(seconds=self.cadence_seconds)
         return due if self.not_before is None else max(due, self.not_before)
 
+    @property
+    def cutover_not_begun(self) -> CutoverOrder | None:
+        """A cutover that is ordered and has not begun; None: there is none, or it is begun already."""
+        begun = Phase.CUTTING_OVER in {self.phase, self.failed_in if self.phase is Phase.FAILED else None}
+        return None if begun else self.cutover_asked
+
     def take_in(self, vm: VmDetails) -> None:
         """Remember what the source says of the VM."""
         self.moref, self.vm_name = vm.moref, vm.name
@@ -266,7 +275,7 @@ class JobState(BaseModel):
             trouble=self.trouble,
             cutover=self.cutover,
             earlier_cutovers=self.earlier_cutovers,
-            cutover_ordered=None if self.phase is Phase.CUTTING_OVER else self.cutover_asked,
+            cutover_ordered=self.cutover_not_begun,
             rehearsal=self.rehearsal,
             rehearsed=self.rehearsed,
             roll_back_until=self.roll_back_until,
