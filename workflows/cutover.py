@@ -33,11 +33,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.host_slots import HostSlots, give_reserved_back
     from workflows.sync import Sync
-    from xms import differences, quantities
+    from workflows.warm_passes import WarmPasses
+    from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
-    from xms.errors import BadInput, ConversionFailed, Refused, ReplicaDiffers, SourceRunning
+    from xms.errors import BadInput, ConversionFailed, SourceRunning
     from xms.evidence import described, needs_address
+    from xms.go_no_go import Verdict
     from xms.job import JobState, shortened
     from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
@@ -62,7 +64,7 @@ NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
-class CutoverRun:
+class CutoverRun(WarmPasses):
     """One attempt at a cutover: what its steps do."""
 
     def __init__(self, spec: MigrationSpec, state: JobState, order: CutoverOrder) -> None:
@@ -87,31 +89,8 @@ class CutoverRun:
         running = "runs" if vm.power_state == "poweredOn" else "is off already"
         disks, nics = quantities.counted(len(vm.disks), "disk"), quantities.counted(len(target.nics), "NIC")
         self._note_step(found=f"the source {running}; {disks}, {nics}")
-
-    async def warm_pass(self) -> None:
-        """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""
-        while True:
-            lacking = self.state.unseeded_bytes
-            await Sync(self.spec, self.state, "before cutover").run()
-            if self.state.seeded:
-                return
-            if self.state.unseeded_bytes >= lacking > 0:
-                self._refuse_spoiled()
-                raise refusal(
-                    Refused,
-                    f"the replica of {self.vm.vm} does not catch up",
-                    because=f"{self.state.unseeded_bytes} bytes are still missing, no fewer than one sync before",
-                    means="the source was not touched",
-                    do="wait until a sync is complete, or let snapshots grow older; then order the cutover again",
-                )
-
-    def _refuse_spoiled(self) -> None:
-        """What is missing differed, was copied again, and differed again: the storage is to blame, not the time."""
-        found = differences.trouble(self.state)
-        if found is not None:
-            raise refusal(
-                ReplicaDiffers, found.what, because=found.because, means="the source was not touched", do=found.do
-            )
+        if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
+            self.follow(found)
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
@@ -148,6 +127,8 @@ class CutoverRun:
         """A stream from the source's host, so that the final delta waits for none with the source off."""
         await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
         self._note_step(found=f"of {self.state.source_host}" if self.state.reserved_slot else "the host has no limit")
+        # The last moment before the source is stopped: the stream may have been waited for.
+        self.follow(go_no_go.before_the_source_is_stopped(self.state, self.order, workflow.now()))
 
     async def give_stream_back(self) -> None:
         """Let others have it, where the final delta did not come to use it."""
@@ -191,6 +172,7 @@ class CutoverRun:
         for _ in range(CONVERSION_TRIES):
             converted = await self._convert_on_overlays()
             self._count_as_unseeded(converted)
+            committing = workflow.now()
             try:
                 await self._commit(converted)
             except ActivityError as error:
@@ -200,6 +182,10 @@ class CutoverRun:
                 await self.final_delta()
             else:
                 self.converted = converted
+                if converted.seconds:
+                    # An older worker measured nothing.
+                    took = converted.seconds + (workflow.now() - committing).total_seconds()
+                    self._note_step(work_seconds=took)
                 return
         raise ApplicationError(
             f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True

@@ -12,7 +12,8 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.calls import refusal, unless
     from workflows.cutover import CutoverRun
-    from xms.cutover import Cutover, StepRecord
+    from xms import measuring
+    from xms.cutover import Cutover, CutoverOrder, StepRecord
     from xms.errors import Refused
     from xms.job import CUTOVERS_KEPT, JobState
 
@@ -52,6 +53,14 @@ ITINERARY: Final = (
 )
 
 
+def open_record(state: JobState, order: CutoverOrder) -> None:
+    """Begin the record of a cutover; the one before it is kept with the earlier ones."""
+    if state.cutover is not None:
+        state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
+    number = state.cutover.number + 1 if state.cutover else 1
+    state.cutover = Cutover(number=number, ordered_by=order.who, ordered_at=workflow.now(), order=order)
+
+
 async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
     """Run the itinerary, timing each step.
 
@@ -59,10 +68,7 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
         CutoverFailed: a step failed; `roll_back` undoes it and what came before it.
     """
     state = run.state
-    if state.cutover is not None:
-        state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
-    number = state.cutover.number + 1 if state.cutover else 1
-    state.cutover = Cutover(number=number, ordered_by=run.order.who, ordered_at=workflow.now(), order=run.order)
+    open_record(state, run.order)
     for step in ITINERARY:
         state.doing = step.name
         _begin(state, step)
@@ -71,9 +77,11 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
             await _run(run, step)
         except (Exception, asyncio.CancelledError) as error:
             _end(state, step, "failed")
-            state.cutover = state.cutover.model_copy(update={"failed_at": step.name})
+            if state.cutover is not None:
+                state.cutover = state.cutover.model_copy(update={"failed_at": step.name})
             raise CutoverFailed(step.name, error) from error
         _end(state, step, "done")
+        measuring.take_in(state, step.name, workflow.now())
 
 
 async def _run(run: CutoverRun, step: Step) -> None:

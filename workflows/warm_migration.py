@@ -23,17 +23,19 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cutover import CutoverRun
     from workflows.details import describe
     from workflows.host_slots import TakesSlots
-    from workflows.itinerary import CutoverFailed, roll_back, walk
+    from workflows.itinerary import CutoverFailed, open_record, roll_back, walk
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
-    from xms import differences, verification
-    from xms.cutover import CutoverOrder
+    from xms import differences, go_no_go, schedule, verification
+    from xms.cutover import CutoverOrder, Decision
+    from xms.errors import WindowMissed
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
         CleanUp,
         CutOver,
+        DropCutover,
         End,
         Finish,
         GoOn,
@@ -90,6 +92,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
                 await self.unless_abandoned(self.synchronize(reason))
             case CutOver(order):
                 await self.cut_over(order)
+            case DropCutover(because):
+                self.drop_cutover(because)
             case RollBack():
                 await to_the_end(self.roll_back(self.state.cutover_asked or CutoverOrder()))
             case GoOn():
@@ -131,6 +135,9 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         state.failures, state.not_before, state.verify_at = 0, None, None
         if sync.given_up:
             state.verify_at = workflow.now() + full_sync_pause(differences.SYNCS_BEFORE_A_REST)
+        rests = sync.given_up or not (state.seeded or differences.goes_on_at_once(state))
+        rest = full_sync_pause(differences.SYNCS_BEFORE_A_REST)
+        state.pass_not_before = workflow.now() + rest if rests else None
         if state.seeded or state.phase is Phase.SYNCING:
             self.enter(Phase.READY)
         if not state.seeded and (sync.given_up or not differences.goes_on_at_once(state)):
@@ -161,6 +168,7 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         else:
             state.not_before = workflow.now() + timedelta(seconds=state.cadence_seconds or 0)
             self.enter(Phase.READY)
+        state.pass_not_before = workflow.now() + full_sync_pause(max(1, state.failures))
         verification.sync_failed(state, workflow.now(), full_sync_pause(state.failures))
 
     async def cut_over(self, order: CutoverOrder) -> None:
@@ -185,6 +193,29 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         state.cutover_asked = None
         state.note(workflow.now(), "completed", f"the target runs: {state.cutover.evidence if state.cutover else ''}")
         self.enter(Phase.COMPLETED)
+
+    def drop_cutover(self, because: str) -> None:
+        """Let a scheduled cutover go that cannot begin in its time; the job goes on as if it had not been ordered."""
+        state, order = self.state, self.state.cutover_asked
+        if order is None:
+            return
+        state.cutover_asked = None
+        trouble = WindowMissed(
+            f"the cutover of {self.spec.vm} was not begun",
+            because=f"ordered for {schedule.in_words(order)}: {because}",
+            means="the source was not touched, and the job goes on with its syncs",
+            do="order it for another time, or allow a longer window",
+        ).trouble()
+        trouble = trouble.model_copy(update={"at": workflow.now()})
+        open_record(state, order)
+        decision = Decision(at=workflow.now(), what="does not begin", because=trouble.because)
+        predicted = go_no_go.at_opening(state, order, workflow.now()).prediction
+        if state.cutover is not None:
+            update = {"decisions": (decision,), "prediction": predicted, "trouble": trouble}
+            state.cutover = state.cutover.model_copy(update=update)
+        if state.phase is not Phase.FAILED:
+            state.trouble = trouble
+        state.note(workflow.now(), "cutover dropped", trouble.because, order.who)
 
     async def roll_back(self, order: CutoverOrder) -> None:
         """Undo what was begun. What cannot be undone now waits for a person in Failed; `retry` takes it up again."""
@@ -244,10 +275,16 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
                 # Signals that are refused change nothing, and make the history longer all the same.
                 lambda: self.said() != before or self.should_continue_as_new(),
                 timeout=timeout,
-                timeout_summary=f"{self.spec.vm}: next sync",
+                timeout_summary=f"{self.spec.vm}: {self.waits_for(until)}",
             )
         except TimeoutError:
             return
+
+    def waits_for(self, until: datetime | None) -> str:
+        """What comes when a wait is over, for the timer's summary."""
+        order = self.state.cutover_not_begun
+        opening = schedule.opens_at(order) if order is not None else None
+        return "cutover" if opening is not None and opening == until else "next sync"
 
     # --- around the steps ---------------------------------------------------------------------------------------------
 
@@ -296,7 +333,11 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         state.trouble = trouble
         if state.phase is not Phase.FAILED:
             state.failed_in = Phase.READY if state.phase is Phase.SYNCING else state.phase
-        if state.cutover_asked is not None and state.phase is not Phase.CUTTING_OVER:
+        order = state.cutover_not_begun
+        if order is not None and schedule.is_scheduled(order):
+            planned = f"ordered for {schedule.in_words(order)}; it does not begin while the job is Failed"
+            state.note(workflow.now(), "cutover waits", planned)
+        elif order is not None:
             # A retry, days later perhaps, must not stop the source as a side effect.
             state.note(workflow.now(), "cutover dropped", "the job failed before it began; order it again")
             state.cutover_asked = None

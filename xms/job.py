@@ -12,7 +12,7 @@ from xms.host_budget import HostLimits, SlotAnswer
 from xms.models import Abandon, Disk, Event, MigrationSpec, Model, Nic, Phase, SyncRecord, Trouble, Verification, job_id
 from xms.orders.source import VmDetails, VmOrder
 from xms.orders.target import TargetOrder
-from xms.status import Events, JobStatus
+from xms.status import Events, JobStatus, unseeded_bytes
 
 SYNCS_REMEMBERED: Final = 12
 """So many say what the next one takes; more would be of another time of the day."""
@@ -136,6 +136,9 @@ class JobState(BaseModel):
 
     sync_asked_by: str | None = None
     cutover_asked: CutoverOrder | None = None
+    pass_not_before: datetime | None = None
+    """When the sync before a scheduled cutover is tried again that failed; None: at once."""
+
     retry_asked: bool = False
     abandon_asked: Abandon | None = None
     rehearsal_asked: Rehearse | None = None
@@ -193,9 +196,7 @@ class JobState(BaseModel):
     @property
     def unseeded_bytes(self) -> int:
         """What the replica lacks; a disk without a baseline lacks all of it."""
-        return sum(
-            disk.capacity if disk.baseline.change_id is None else disk.baseline.unseeded_bytes for disk in self.disks
-        )
+        return unseeded_bytes(self.disks)
 
     @property
     def unseeded_limit(self) -> int:
@@ -228,6 +229,12 @@ class JobState(BaseModel):
             return None
         due = self.last_sync_at + timedelta(seconds=self.cadence_seconds)
         return due if self.not_before is None else max(due, self.not_before)
+
+    @property
+    def cutover_not_begun(self) -> CutoverOrder | None:
+        """A cutover that is ordered and has not begun; None: there is none, or it is begun already."""
+        begun = Phase.CUTTING_OVER in {self.phase, self.failed_in if self.phase is Phase.FAILED else None}
+        return None if begun else self.cutover_asked
 
     def take_in(self, vm: VmDetails) -> None:
         """Remember what the source says of the VM."""
@@ -268,11 +275,14 @@ class JobState(BaseModel):
             trouble=self.trouble,
             cutover=self.cutover,
             earlier_cutovers=self.earlier_cutovers,
-            cutover_ordered=None if self.phase is Phase.CUTTING_OVER else self.cutover_asked,
-            recent_syncs=self.recent_syncs,
+            cutover_ordered=self.cutover_not_begun,
             rehearsal=self.rehearsal,
             rehearsed=self.rehearsed,
             roll_back_until=self.roll_back_until,
+            recent_syncs=self.recent_syncs,
+            measured=self.measured,
+            source_power=self.source_power,
+            moref=self.moref,
         )
 
     def story(self) -> Events:
