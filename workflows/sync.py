@@ -32,8 +32,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.commits import Commits, Planned
     from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
+    from workflows.names import SOURCE_FIRST
     from workflows.preparation import make_volume
     from workflows.source_snapshot import take_tracked_snapshot
+    from workflows.volume_snapshots import restore
     from xms import quantities, verification
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
@@ -116,9 +118,14 @@ class Sync:
         self.commits = Commits(self.state, self.comparing)
         self.figures, self.waits = None, []
         try:
+            if not final:
+                await restore(self.spec, self.state)
             snapshot = await take_tracked_snapshot(self.spec, self.state, self.reason)
             await self._copy(snapshot, final=final)
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
+            if final and not isinstance(error, HostIsBusy) and workflow.patched(SOURCE_FIRST):
+                self._leave_for_the_next()
+                raise
             # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
             await to_the_end(self._clean_up())
             raise
@@ -376,6 +383,12 @@ class Sync:
 
     def _remember(self, figures: SyncFigures) -> None:
         self.state.recent_syncs = (*self.state.recent_syncs, figures)[-SYNCS_REMEMBERED:]
+
+    def _leave_for_the_next(self) -> None:
+        """The source is off, and is to run again: neither its snapshot nor an attachment hinders that."""
+        self.state.clean_up_at = workflow.now()
+        self.state.sync = None
+        self.state.doing = ""
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""

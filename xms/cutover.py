@@ -83,7 +83,10 @@ class CutoverOrder(Command):
 
     shutdown_timeout_seconds: int = Field(default=300, description="time for the guest to shut down")
     hard_power_off: bool = Field(default=True, description="power off hard when the guest does not answer in time")
-    power_on_source_after_failure: bool = Field(default=True, description="in a roll-back, where it ran before")
+    power_on_source_after_failure: bool = Field(
+        default=True,
+        description="False: after a failure all is rolled back but the source, which stays off; see `on_failure`",
+    )
     on_failure: OnFailure = OnFailure.ROLL_BACK
     console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
     evidence: tuple[Evidence, ...] = Field(default=(), description="each has to be seen; none: any sign of life")
@@ -234,6 +237,7 @@ class Cutover(Model):
     verified_bytes: int = Field(default=0, description="of the final delta, read back from the volumes and compared")
     failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
     source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
+    completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
