@@ -186,6 +186,7 @@ class CutoverRun:
             firmware=self.state.firmware,
             memory=self.state.memory,
             cpus=self.state.cpus,
+            options=self.order.conversion,
         )
         return await call(ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION)
 
@@ -326,6 +327,12 @@ class CutoverRun:
             decision = Decision(at=workflow.now(), what=what, because=because)
             self._record(decisions=(*self.state.cutover.decisions, decision))
         self._note("decided", f"{what}: {because}" if because else what)
+
+    def _note_step(self, **changes: object) -> None:
+        """Write down what the step that runs moved, found, or took."""
+        if self.state.cutover is not None and self.state.cutover.steps:
+            *before, last = self.state.cutover.steps
+            self._record(steps=(*before, last.model_copy(update=changes)))
 
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:

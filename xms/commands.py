@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from xms import quantities, verification
+from xms.conversion.options import refuse_unusable
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import BadInput, Refused
 from xms.job import JobState
@@ -74,6 +75,8 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
 
 
 def _refuse_around_cutover(state: JobState, command: Command) -> None:
+    if isinstance(command, CutoverOrder | Rehearse):
+        refuse_unusable(command.conversion)
     match command:
         case CutoverOrder():
             _refuse_cutover(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from xms.cutover import ConversionOptions
 from xms.models import Disk, Model, Nic
 from xms.orders.source import VmOrder
 
@@ -19,6 +20,7 @@ class Convert(Model):
     memory: int = Field(default=1 << 30, description="the guest's memory, bytes")
     cpus: int = 1
     target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
+    options: ConversionOptions = ConversionOptions()
 
 
 class DiskWritten(Model):
@@ -42,7 +44,11 @@ class Converted(Model):
     os_type: str = Field(default="", description="'linux' or 'windows'; empty where virt-v2v did not tell")
     os_distro: str = Field(default="", description="virt-v2v's name of the distribution; empty where it did not tell")
     os_version: str = ""
-    seconds: float = 0.0
+    seconds: float = Field(default=0.0, description="all of it, on the worker")
+    program_seconds: float = Field(default=0.0, description="of virt-v2v alone; 0 where it was skipped")
+    skipped: bool = Field(default=False, description="the guest was left as it is; there is nothing to commit")
+    accelerator: str = Field(default="", description="'kvm' or 'tcg': what the conversion's appliance ran on")
+    remarks: tuple[str, ...] = Field(default=(), description="what an operator should know, one sentence each")
 
 
 class ConversionOrder(Model):
