@@ -19,7 +19,7 @@ SkipConversionOption = Annotated[
 LuksKeyOption = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME",
+        metavar="[DEVICE=]NAME",
         help="Passphrase for the guest's encrypted disks: a file in the workers' conversion.keys_dir; may be repeated.",
     ),
 ]

@@ -16,6 +16,7 @@ import pytest
 from tests.conversion.workshop import MIB, SIZE, Workshop
 from xms import programs
 from xms.change_map import ByteRanges
+from xms.conversion.stages import Stages
 from xms.errors import ConversionFailed, ConversionLost, Interrupted, LeaseLost, ProgramMissing
 from xms.models import Model
 from xms.pulse import no_pulse
@@ -44,11 +45,12 @@ def test_a_conversion_changes_no_volume_before_its_commit(workshop: Workshop) ->
 
 def test_a_failed_conversion_leaves_the_replica_and_says_why(workshop: Workshop) -> None:
     replica = workshop.digests()
-    workshop.virt_v2v(writes=WRITES, error="inspection could not detect the source guest (or physical machine).")
+    workshop.virt_v2v(writes=WRITES, error="No root device found in this operating system image.")
     with pytest.raises(ConversionFailed, match="b was not converted") as failed:
         workshop.convert()
     assert "no operating system was found" in failed.value.because
-    assert str(workshop.conversion.log) in failed.value.do
+    assert "xms migration log warm-a-b" in failed.value.do
+    assert failed.value.worker_queue == "queue-1"
     assert workshop.digests() == replica
     with pytest.raises(ConversionLost):
         workshop.commit()
@@ -152,7 +154,7 @@ def test_a_commit_that_stopped_between_two_volumes_is_finished_by_its_repetition
     claims = [first.claim(), second.claim()]
     claims[1].lease._lost = "somebody took it"
     with pytest.raises(LeaseLost):
-        workshop.conversion.commit(claims, no_pulse)
+        workshop.conversion.commit(claims, Stages(no_pulse))
     assert first.path.read_bytes() != expected(0x11)
     assert second.path.read_bytes() == expected(0x22)
     for claim in claims:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xms.config import Config, ConversionConfig, TargetConfig, WorkerConfig
+from xms.conversion.stages import Stages
 from xms.conversion.transaction import Conversion
 from xms.models import Disk, Nic
 from xms.openstack.claim import Claim
@@ -101,7 +102,7 @@ class Workshop:
     def convert(self, pulse: Pulse = no_pulse) -> Converted:
         claims = [volume.claim() for volume in self.volumes]
         try:
-            return self.conversion.convert(self.order, claims, "queue-1", pulse)
+            return self.conversion.convert(self.order, claims, "queue-1", Stages(pulse, "queue-1"), kvm=False)
         finally:
             for claim in claims:
                 claim.lease.release()
@@ -109,7 +110,7 @@ class Workshop:
     def commit(self, pulse: Pulse = no_pulse) -> Committed:
         claims = [volume.claim() for volume in self.volumes]
         try:
-            return self.conversion.commit(claims, pulse)
+            return self.conversion.commit(claims, Stages(pulse, "queue-1"))
         finally:
             for claim in claims:
                 claim.lease.release()

@@ -18,7 +18,7 @@ from lab.programs import find_program
 from tests.workflows.world import World
 from worker import activities_of
 from workflows.host_budget import HostBudgetWorkflow
-from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobInput, JobState
 from xms.models import MigrationSpec, Phase
@@ -101,6 +101,8 @@ async def a_worker(
             workflow_runner=runner or SandboxedWorkflowRunner(),
         ),
         Worker(client, task_queue=DATA_QUEUE, activities=world.activities()),
+        Worker(client, task_queue=CONVERSION_QUEUE, activities=world.activities()),
+        Worker(client, task_queue=LOOK_QUEUE, activities=world.activities()),
     ):
         yield
 

@@ -10,7 +10,8 @@ from xms.cutover import ConversionOptions, StaticAddress
 from xms.errors import BadInput
 
 MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-KEY_FILE: Final = re.compile(r"\w[\w.-]*", re.ASCII)
+KEY: Final = re.compile(r"(?:(?P<device>[0-9A-Fa-f-]{36}|/dev/[\w./-]+)=)?(?P<file>\w[\w.-]*)", re.ASCII)
+"""The name of a file, after the device that it opens where that is not found by itself."""
 
 
 def refuse_unusable(options: ConversionOptions) -> None:
@@ -26,11 +27,11 @@ def refuse_unusable(options: ConversionOptions) -> None:
             do="leave out one of the two",
         )
     for name in options.luks_keys:
-        if not KEY_FILE.fullmatch(name):
+        if not KEY.fullmatch(name):
             raise BadInput(
                 f"the LUKS key '{name}' cannot be used",
-                because="it is the name of a file in the workers' conversion.keys_dir, without a directory: "
-                "letters, digits, '.', '-', '_'",
+                because="allowed: NAME or DEVICE=NAME; NAME is a file in the workers' conversion.keys_dir (letters, "
+                "digits, '.', '-', '_'), DEVICE the UUID of a LUKS device, or its path in the guest",
             )
     seen: set[str] = set()
     for static in options.static_addresses:
@@ -62,3 +63,12 @@ def _refuse_address(static: StaticAddress) -> None:
         )
     if others[0].version != address.version:
         raise BadInput(what, because=f"its gateway {static.gateway} is of the other version of IP")
+
+
+def remarks(options: ConversionOptions, os_type: str) -> tuple[str, ...]:
+    """What of the options a converted guest does not show, one sentence each."""
+    if options.static_addresses and os_type != "windows":
+        return (
+            "virt-v2v sets static addresses in Windows alone: this guest keeps the network configuration that it had",
+        )
+    return ()

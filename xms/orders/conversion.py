@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
 from xms.cutover import ConversionOptions
@@ -21,6 +23,31 @@ class Convert(Model):
     cpus: int = 1
     target_name: str = Field(default="", description="which of the configured targets; empty: the default one")
     options: ConversionOptions = ConversionOptions()
+
+
+class LookBeforeConversion(Model):
+    """Whether a data worker could convert, asked before anything is stopped for it."""
+
+    vm: str
+    windows: bool = Field(default=False, description="vSphere says that the guest is a Windows, which needs drivers")
+    options: ConversionOptions = ConversionOptions()
+
+
+class ReadConversionLog(Model):
+    """The end of the log of a job's last conversion, from the worker that has it."""
+
+    job_id: str
+    worker_queue: str
+    limit: int = Field(default=480 << 10, description="bytes; Temporal's payloads warn from 512 KiB on")
+
+
+class ConversionLog(Model):
+    """What virt-v2v wrote."""
+
+    worker: str
+    text: str
+    left_out: int = Field(default=0, description="bytes before it")
+    written_at: datetime | None = Field(default=None, description="when the last of it was written, UTC")
 
 
 class DiskWritten(Model):
