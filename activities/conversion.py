@@ -21,7 +21,7 @@ from xms.models import Disk
 from xms.openstack.attach_way import attach_way
 from xms.openstack.claim import Claim, claim_volumes, keep_alive
 from xms.openstack.cloud import connect
-from xms.openstack.lease import Holder
+from xms.openstack.lease import Heritage, Holder
 from xms.orders.conversion import (
     Committed,
     ConversionLog,
@@ -72,11 +72,13 @@ class ConversionActivities:
         if earlier := conversion.committed():
             return earlier
         stages.enter("attaching the volumes")
-        with self._claims(order, stages) as claims:
+        with self._claims(order, stages, conversion.heritage) as claims:
             return conversion.commit(claims, stages)
 
     @contextmanager
-    def _claims(self, order: Convert | ConversionOrder, stages: Stages) -> Iterator[Sequence[Claim]]:
+    def _claims(
+        self, order: Convert | ConversionOrder, stages: Stages, heritage: Heritage | None = None
+    ) -> Iterator[Sequence[Claim]]:
         """The claims of all volumes, which are kept as long as the stages show life."""
         target = self.config.target_named(order.target_name)
         way = attach_way(target, self.config.worker)
@@ -84,7 +86,13 @@ class ConversionActivities:
         with (
             connect(target, order.target_project, pulse) as cloud,
             claim_volumes(
-                cloud, volume_ids(order.disks), job_id=order.vm.job_id, holder=self._holder, pulse=pulse, way=way
+                cloud,
+                volume_ids(order.disks),
+                job_id=order.vm.job_id,
+                holder=self._holder,
+                pulse=pulse,
+                way=way,
+                heritage=heritage,
             ) as claims,
             stages.beating_with(lambda beat: keep_alive(claims, beat)),
         ):

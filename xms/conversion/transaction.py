@@ -3,7 +3,7 @@
 A directory a job below the worker's data directory: the overlays, `record.json` and virt-v2v's log. Nothing reaches a
 volume before the commit, and a commit is refused when anybody had the volume since the overlay was made: an overlay
 fits only the bytes that it was made over. Whether anybody had it is told by the tokens of the claims (see
-`xms.openstack.lease`).
+`xms.openstack.lease`): those of a commit say whose commit they belong to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,12 @@ class Record(Model):
     tokens: dict[str, tuple[str, ...]] = Field(description="volume id -> the claims under which the overlay fits it")
     bytes: int
     committed: bool = False
+    conversion: str = Field(default="", description="unique; the claims of its commit begin with it")
+
+    def succeeds(self, volume_id: str, previous: str) -> bool:
+        """Whether nobody but this conversion had the volume since, by the token of the claim that was there before."""
+        ours = bool(self.conversion) and previous.startswith(f"{self.conversion}.")
+        return ours or previous in self.tokens.get(volume_id, ())
 
 
 class Conversion:
@@ -90,6 +97,9 @@ class Conversion:
                 self._overlay(claim.volume_id).written(claim.path, stages.show).below(disk.capacity)
                 for claim, disk in zip(claims, order.disks, strict=True)
             ]
+            # The record says that they can be committed, also after a failure of this machine's power.
+            for claim in claims:
+                self._overlay(claim.volume_id).keep()
         except OSError as error:
             raise ConversionFailed(f"{order.vm.vm} was not converted", because=str(error), means=UNCHANGED) from error
         except ConversionFailed as error:
@@ -99,6 +109,7 @@ class Conversion:
             claim.check()
         self._write(
             Record(
+                conversion=uuid.uuid4().hex,
                 tokens={claim.volume_id: (claim.token,) for claim in claims},
                 bytes=sum(written.total for written in ranges),
             )
@@ -188,13 +199,8 @@ class Conversion:
         for claim, overlay in zip(claims, overlays, strict=True):
             if not overlay.path.exists():
                 raise self._lost(f"{overlay.path} is gone")
-            if claim.previous not in record.tokens.get(claim.volume_id, ()):
+            if not record.succeeds(claim.volume_id, claim.previous):
                 raise self._lost(f"somebody had volume {claim.volume_id} since the guest was converted")
-        # Before the first write: a repetition has to know that the holder before it was this one.
-        record = record.model_copy(
-            update={"tokens": {claim.volume_id: (*record.tokens[claim.volume_id], claim.token) for claim in claims}}
-        )
-        self._write(record)
         for number, (claim, overlay) in enumerate(zip(claims, overlays, strict=True), start=1):
             claim.check()
             stages.enter(f"writing the conversion into volume {number} of {len(claims)}")
@@ -202,6 +208,19 @@ class Conversion:
         self._write(record.model_copy(update={"committed": True}))
         self._remove_overlays()
         return Committed(bytes=record.bytes)
+
+    def heritage(self, volume_id: str, previous: str) -> str:
+        """How the token of a claim for the commit begins, given that of the claim before it.
+
+        The volume itself keeps so, from the moment of the claim on, that it was in no other hands: a worker that is
+        killed right after it loses nothing, however often that happens. A claim that follows a stranger's does not
+        begin so, and neither can any after it.
+
+        Raises:
+            ConversionLost: this worker has no such conversion.
+        """
+        record = self._read()
+        return f"{record.conversion}." if record.conversion and record.succeeds(volume_id, previous) else ""
 
     def discard(self) -> None:
         """Forget the conversion; only its log stays. None is a success."""
