@@ -71,9 +71,9 @@ class Job:
     async def kinds(self) -> list[str]:
         return [event.kind for event in (await self.handle.query(WarmMigrationWorkflow.events)).events]
 
-    async def tells(self, kind: str, seconds: float = 20.0) -> None:
+    async def tells(self, kind: str, seconds: float = 20.0, times: int = 1) -> None:
         for _ in range(int(seconds / 0.05)):
-            if kind in await self.kinds():
+            if (await self.kinds()).count(kind) >= times:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(f"no event '{kind}' among {await self.kinds()}")
