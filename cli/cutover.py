@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.conversion_options import LuksKeyOption, SkipConversionOption, StaticIpOption
 from cli.migration import app, finish
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption, YesOption
 from cli.verbs import give_order
@@ -43,12 +44,16 @@ def cutover(  # noqa: PLR0913 - the command's options
     keep_source_off: Annotated[
         bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
     ] = False,
+    skip_conversion: SkipConversionOption = False,
+    luks_key: LuksKeyOption = None,
+    static_ip: StaticIpOption = None,
     yes: YesOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it until the target runs or it is rolled back.")] = False,
     timeout: TimeoutOption = None,
     output: OutputOption = "table",
 ) -> None:
     """Move the workload now: last delta, power-off, conversion, boot of the target."""
+    from cli.conversion_options import parse_conversion_options
     from cli.network_map import parse_network_map
     from cli.parsing import one_job, parse_duration, parse_pattern
     from cli.session import ask, confirm, who
@@ -64,6 +69,7 @@ def cutover(  # noqa: PLR0913 - the command's options
         console_evidence=parse_pattern(console_evidence, "--console-evidence"),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
+        conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
     )
     before = ask(lambda migrations: migrations.status(job_id))
     if not yes:

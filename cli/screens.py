@@ -18,6 +18,7 @@ from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
 from xms import quantities
+from xms.cutover import ConversionProgress
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
@@ -225,9 +226,18 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
             yield from _progress_lines(ALL_DISKS.ljust(wide), progress)
     if compared := comparing.compared(status):
         yield Padding(Text(compared.words), (0, 0, 0, 4), expand=False)
+    if status.conversion:
+        yield Padding(Text(conversion_words(status.conversion)), (0, 0, 0, 4), expand=False)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
         yield facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+
+
+def conversion_words(progress: ConversionProgress) -> str:
+    """What the conversion does, how far that is where anybody knows, and how long all of it has taken so far."""
+    share = f" {progress.percent:.0f} %" if progress.percent is not None else ""
+    so_far = f", {quantities.short_duration(progress.seconds)} so far" if progress.seconds >= 1 else ""
+    return f"{progress.stage}{share}{so_far}"
 
 
 def _progress_lines(label: str, progress: Progress | None) -> Iterator[RenderableType]:

@@ -22,7 +22,7 @@ from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import CutoverOrder
+from xms.cutover import ConversionOptions, CutoverOrder
 from xms.job import JobState
 from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
 
@@ -82,6 +82,24 @@ async def troubled(client: Client) -> Job:
         await job.reaches(Phase.READY)
         world.fail["commit_conversion"] = [failure("ConversionLost")]
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+    return job
+
+
+async def converted_otherwise(client: Client) -> Job:
+    """A conversion that fails with a key, one that succeeds with it before a boot that fails, and one left out."""
+    world = World()
+    world.write(2000, 1)
+    with_a_key = CutoverOrder(conversion=ConversionOptions(luks_keys=("db.key",)))
+    async with a_job(client, world, a_spec("converted-otherwise")) as job:
+        await job.reaches(Phase.READY)
+        for number, activity in enumerate(("convert", "see_running"), start=1):
+            world.fail[activity] = [failure("ConversionFailed")]
+            await job.handle.execute_update(WarmMigrationWorkflow.cutover, with_a_key)
+            await job.tells("rolled back", times=number)
+            await job.reaches(Phase.READY)
+        order = CutoverOrder(conversion=ConversionOptions(skip=True))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
         await job.handle.result()
     return job
 
@@ -170,6 +188,7 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
+    "converted-otherwise": converted_otherwise,
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
