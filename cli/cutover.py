@@ -27,9 +27,16 @@ def cutover(  # noqa: PLR0913 - the command's options
     no_hard_power_off: Annotated[
         bool, typer.Option("--no-hard-power-off", help="Give up when the guest does not shut down in time.")
     ] = False,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[=VALUE]",
+            help="Wait for this before calling the target running: console=REGEX, tcp=PORT, ping, command=NAME; "
+            "may be repeated, and each has to be seen.",
+        ),
+    ] = None,
     console_evidence: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Wait for this on the target's console before calling it running."),
+        str | None, typer.Option(metavar="REGEX", help="The same as --evidence console=REGEX.")
     ] = None,
     evidence_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long the target may take to be seen running.")
@@ -49,8 +56,9 @@ def cutover(  # noqa: PLR0913 - the command's options
     output: OutputOption = "table",
 ) -> None:
     """Move the workload now: last delta, power-off, conversion, boot of the target."""
+    from cli.evidence_options import parse_console_evidence, parse_evidence
     from cli.network_map import parse_network_map
-    from cli.parsing import one_job, parse_duration, parse_pattern
+    from cli.parsing import one_job, parse_duration
     from cli.session import ask, confirm, who
     from xms.cutover import CutoverOrder
 
@@ -61,7 +69,8 @@ def cutover(  # noqa: PLR0913 - the command's options
         shutdown_timeout_seconds=parse_duration(shutdown_timeout, "--shutdown-timeout"),
         hard_power_off=not no_hard_power_off,
         power_on_source_after_failure=not keep_source_off,
-        console_evidence=parse_pattern(console_evidence, "--console-evidence"),
+        console_evidence=parse_console_evidence(console_evidence),
+        evidence=parse_evidence(evidence or []),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
     )
