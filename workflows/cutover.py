@@ -33,13 +33,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.host_slots import HostSlots, give_reserved_back
     from workflows.sync import Sync
-    from xms import differences
+    from xms import differences, quantities
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
     from xms.errors import BadInput, ConversionFailed, Refused, ReplicaDiffers, SourceRunning
     from xms.evidence import described, needs_address
-    from xms.job import JobState
-    from xms.models import Baseline, MigrationSpec, SecureBoot
+    from xms.job import JobState, shortened
+    from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
     from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
@@ -54,6 +54,9 @@ with workflow.unsafe.imports_passed_through():
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
+
+FOUND_LIMIT: Final = 300
+"""Characters of what a step came to: a line, however many NICs a VM has."""
 
 NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
@@ -81,6 +84,9 @@ class CutoverRun:
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
+        running = "runs" if vm.power_state == "poweredOn" else "is off already"
+        disks, nics = quantities.counted(len(vm.disks), "disk"), quantities.counted(len(target.nics), "NIC")
+        self._note_step(found=f"the source {running}; {disks}, {nics}")
 
     async def warm_pass(self) -> None:
         """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""
@@ -112,6 +118,7 @@ class CutoverRun:
         order = MakePorts(target=self.target, instance_name=self.spec.instance_name, nics=self.state.nics)
         made = await call(TargetActivities.make_ports, order, **CONTROL)
         self.state.nics = made.nics
+        self._note_step(found=shortened("; ".join(_port(nic) for nic in made.nics), FOUND_LIMIT))
         self._refuse_unseen()
 
     def _refuse_unseen(self) -> None:
@@ -140,6 +147,7 @@ class CutoverRun:
     async def reserve_stream(self) -> None:
         """A stream from the source's host, so that the final delta waits for none with the source off."""
         await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
+        self._note_step(found=f"of {self.state.source_host}" if self.state.reserved_slot else "the host has no limit")
 
     async def give_stream_back(self) -> None:
         """Let others have it, where the final delta did not come to use it."""
@@ -156,6 +164,7 @@ class CutoverRun:
         policy = power_off(self.order.shutdown_timeout_seconds)
         off = await call(SourceActivities.power_off, order, **policy)
         self._record(power_off=off.how)
+        self._note_step(found=off.how)
 
     async def power_on(self) -> None:
         """Let the source run again if it did, unless the operator chose otherwise. The target is gone by then."""
@@ -163,6 +172,7 @@ class CutoverRun:
             self._note("source stays off", "as it was before the cutover")
         elif self.order.power_on_source_after_failure:
             await call(SourceActivities.power_on, self.vm, **CLEAN_UP)
+            self._record(source_on_at=workflow.now())
         else:
             self._note("source stays off", "as the cutover's order says")
         self.state.source_is_off = False
@@ -258,6 +268,7 @@ class CutoverRun:
             guest_agent=self.spec.guest_agent,
         )
         await call(TargetActivities.finalize_volumes, order, **CONTROL)
+        self._note_step(found=f"{converted.firmware}, {converted.machine}, disks on {converted.block_bus}")
 
     def _secure_boot(self) -> SecureBoot:
         """As ordered, else as the source has it, where a host can: the conversion may have changed what is signed."""
@@ -285,6 +296,7 @@ class CutoverRun:
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)
+        self._note_step(found=f"server {made.server_id}")
 
     async def remove_server(self) -> None:
         """Remove the target instance and see that it is gone: the source may run only then."""
@@ -307,6 +319,7 @@ class CutoverRun:
         policy = evidence(self.order.evidence_timeout_seconds)
         seen = await call(TargetActivities.see_running, order, **policy)
         self._record(evidence=seen.evidence)
+        self._note_step(found=seen.evidence)
 
     async def complete(self) -> None:
         """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
@@ -317,6 +330,7 @@ class CutoverRun:
             mark = MarkMigrated(vm=self.vm, text=text)
             await call(SourceActivities.mark_migrated, mark, **CONTROL)
             await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
+            self._note_step(found="the source is marked as migrated")
         except ActivityError as error:
             trouble = explain(error, "finishing touches after the cutover")
             self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
@@ -349,9 +363,20 @@ class CutoverRun:
             self._record(decisions=(*self.state.cutover.decisions, decision))
         self._note("decided", f"{what}: {because}" if because else what)
 
+    def _note_step(self, **changes: object) -> None:
+        """Write down what the step that runs came to, for the report: fields of StepRecord."""
+        if self.state.cutover is not None:
+            self.state.cutover = self.state.cutover.with_running(**changes)
+
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:
             self.state.cutover = self.state.cutover.model_copy(update=changes)
 
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)
+
+
+def _port(nic: Nic) -> str:
+    """'Network adapter 1 on internal-net: 10.20.0.15, 00:50:56:9a:11:02'."""
+    mac = nic.port_mac or nic.mac
+    return f"{nic.label} on {nic.network}: {', '.join((*nic.port_ips, mac)) or 'no address'}"

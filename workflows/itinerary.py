@@ -61,7 +61,8 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
     state = run.state
     if state.cutover is not None:
         state.earlier_cutovers = (*state.earlier_cutovers, state.cutover)[-CUTOVERS_KEPT:]
-    state.cutover = Cutover(ordered_by=run.order.who, ordered_at=workflow.now(), order=run.order)
+    number = state.cutover.number + 1 if state.cutover else 1
+    state.cutover = Cutover(number=number, ordered_by=run.order.who, ordered_at=workflow.now(), order=run.order)
     for step in ITINERARY:
         state.doing = step.name
         _begin(state, step)
@@ -70,6 +71,7 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
             await _run(run, step)
         except (Exception, asyncio.CancelledError) as error:
             _end(state, step, "failed")
+            state.cutover = state.cutover.model_copy(update={"failed_at": step.name})
             raise CutoverFailed(step.name, error) from error
         _end(state, step, "done")
 
@@ -123,10 +125,9 @@ def _end(state: JobState, step: Step, outcome: str) -> None:
     if state.cutover is None:
         return
     now = workflow.now()
+    ended: dict[str, object] = {"outcome": outcome} | ({"undone_at": now} if outcome == "undone" else {})
     steps = tuple(
-        record.model_copy(update={"outcome": outcome, "ended_at": record.ended_at or now})
-        if record.name == step.name
-        else record
+        record.model_copy(update={**ended, "ended_at": record.ended_at or now}) if record.name == step.name else record
         for record in state.cutover.steps
     )
     changes: dict[str, object] = {"steps": steps}

@@ -157,6 +157,7 @@ class Sync:
                 self.commits.commit(item, outcome)
             elif isinstance(outcome, ActivityError) and not final:
                 self.commits.what_is_flushed(item, outcome)
+        self._count([outcome for outcome in outcomes if isinstance(outcome, StreamResult)], streams)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]
@@ -341,6 +342,25 @@ class Sync:
         frozen = ("quiesced" if snapshot.quiesced else "not quiesced") if snapshot.consistency else ""
         text = f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s"
         self._note("sync committed", f"{text}, {frozen}" if frozen else text)
+
+    def _count(self, results: Sequence[StreamResult], streams: int) -> None:
+        """For the report: what a cutover's step moved and verified, and what the streams alone took at the least."""
+        cutover = self.state.cutover
+        if cutover is None or cutover.running is None:
+            return
+        at_a_time = min(streams, self.state.host.at_a_time) if self.state.host else streams
+        seconds = [result.seconds for result in results]
+        took = max(max(seconds, default=0.0), sum(seconds) / max(1, at_a_time))
+        step = cutover.running
+        cutover = cutover.with_running(
+            bytes=(step.bytes or 0) + sum(result.bytes_read for result in results),
+            work_seconds=(step.work_seconds or 0.0) + took,
+        )
+        if self.final:
+            verified = cutover.verified_bytes + sum(result.bytes_read for result in results if result.verified)
+            cutover = cutover.with_running(found=f"{quantities.size(verified)} read back and compared")
+            cutover = cutover.model_copy(update={"verified_bytes": verified})
+        self.state.cutover = cutover
 
     def _remember(self, figures: SyncFigures) -> None:
         self.state.recent_syncs = (*self.state.recent_syncs, figures)[-SYNCS_REMEMBERED:]

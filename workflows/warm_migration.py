@@ -195,6 +195,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
             self.park(explain(error, f"roll-back of {self.spec.vm}'s cutover is not finished"))
             return
         state.cutover_asked = None
+        if state.cutover is not None:
+            state.cutover = state.cutover.model_copy(update={"rolled_back_at": workflow.now()})
         state.trouble = state.cutover.trouble if state.cutover else None
         state.sync_asked_by = ""
         state.note(workflow.now(), "rolled back", "the job is Ready with its baselines; a sync follows")
@@ -336,4 +338,5 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
             outcome=outcome,
             status=self.state.status(self.spec),
             events=self.state.events,
+            dropped=self.state.events_dropped,
         )

@@ -188,6 +188,7 @@ class StepRecord(Model):
     work_seconds: float | None = Field(
         default=None, description="of the streams or of virt-v2v alone, without what the product does around them"
     )
+    undone_at: datetime | None = Field(default=None, description="UTC; when the roll-back had undone it")
 
 
 class Decision(Model):
@@ -201,6 +202,7 @@ class Decision(Model):
 class Cutover(Model):
     """The record of one cutover that was tried."""
 
+    number: int = Field(default=0, description="counts the job's cutovers from 1; 0: an older worker counted none")
     ordered_by: str = ""
     ordered_at: datetime
     order: CutoverOrder | None = Field(default=None, description="None: an older worker kept none")
@@ -214,9 +216,23 @@ class Cutover(Model):
     server_id: str | None = None
     source_was_running: bool = Field(default=True, description="before the cutover; a roll-back brings it back to that")
     verified_bytes: int = Field(default=0, description="of the final delta, read back from the volumes and compared")
+    failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
+    source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
+
+    @property
+    def running(self) -> StepRecord | None:
+        """The step that runs; None between steps, and when the walk is over."""
+        last = self.steps[-1] if self.steps else None
+        return last if last is not None and last.outcome == "running" else None
+
+    def with_running(self, **changes: object) -> Cutover:
+        """The record with these fields of the step that runs changed; itself where none runs."""
+        if self.running is None:
+            return self
+        return self.model_copy(update={"steps": (*self.steps[:-1], self.running.model_copy(update=changes))})
 
 
 class Rehearsal(Model):

@@ -269,6 +269,7 @@ class JobState(BaseModel):
             cutover=self.cutover,
             earlier_cutovers=self.earlier_cutovers,
             cutover_ordered=None if self.phase is Phase.CUTTING_OVER else self.cutover_asked,
+            recent_syncs=self.recent_syncs,
             rehearsal=self.rehearsal,
             rehearsed=self.rehearsed,
             roll_back_until=self.roll_back_until,

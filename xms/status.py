@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from xms.cutover import Cutover, CutoverOrder, Prediction, Rehearsal
+from xms.cutover import Cutover, CutoverOrder, Prediction, Rehearsal, SyncFigures
 from xms.models import (
     Attempt,
     Disk,
@@ -53,6 +53,9 @@ class JobStatus(Model):
     earlier_cutovers: tuple[Cutover, ...] = Field(default=(), description="those before it, oldest first")
     cutover_ordered: CutoverOrder | None = Field(default=None, description="one that has not begun")
     prediction: Prediction | None = Field(default=None, description="of a cutover that began now; None: too early")
+    recent_syncs: tuple[SyncFigures, ...] = Field(
+        default=(), description="the last ones that were committed, oldest first"
+    )
     rehearsal: Rehearsal | None = Field(default=None, description="the last one")
     rehearsed: Rehearsal | None = Field(default=None, description="the last one that passed")
     roll_back_until: datetime | None = Field(
@@ -78,3 +81,4 @@ class JobReport(Model):
     outcome: str = Field(description="'completed' or 'abandoned'")
     status: JobStatus
     events: tuple[Event, ...] = ()
+    dropped: int = Field(default=0, description="older events that the bounded log no longer held")
