@@ -86,6 +86,18 @@ def test_a_line_of_the_console_is_seen_in_the_old_spelling_and_in_the_new(cloud:
     assert see_running(cloud, seeing(booted, GREETING, console=GREETING.pattern), no_pulse) == seen
 
 
+def test_a_pattern_matches_what_a_person_reads_between_the_colours(
+    cloud: Cloud, cloud_server: CloudServer, booted: BootServer
+) -> None:
+    server_id = servers.of_job(cloud, booted.target.job_id)[0].id
+    reached = b"[\033[0;32m  OK  \033[0m] Reached target \033[0;1;39mMulti-User System\033[0m.\r\n"
+    with cloud_server.console_file(server_id).open("ab") as console:
+        console.write(reached)
+    for pattern in (r"\[  OK  \] Reached target Multi-User", r"Reached target \x1b\[0;1;39mMulti-User"):
+        seen = see_running(cloud, seeing(booted, Evidence(kind="console", pattern=pattern)), no_pulse)
+        assert seen.evidence == "console: [  OK  ] Reached target Multi-User System."
+
+
 def test_without_anything_that_is_asked_for_any_sign_will_do(cloud: Cloud, booted: BootServer) -> None:
     assert "ACTIVE" in see_running(cloud, seeing(booted), no_pulse).evidence
 
@@ -251,7 +263,7 @@ def test_an_address_without_an_answer_is_told_apart_from_a_ping_that_could_not_b
 def test_a_command_is_seen_by_its_exit_code_and_tells_what_it_said_last() -> None:
     assert look(MINE, config=a_command("true")).last == "command mine: exit code 0"
     said = "seq 1 5; printf 'six \\033[31mred\\n\\n'"
-    assert look(MINE, config=a_command("sh", "-c", said)).last == "command mine: 4 | 5 | six [31mred"
+    assert look(MINE, config=a_command("sh", "-c", said)).last == "command mine: 4 | 5 | six red"
     failed = look(MINE, config=a_command("sh", "-c", "echo down >&2; exit 3"))
     assert failed.last == "not seen: exit code 3: down"
     assert look(MINE, config=a_command("sh", "-c", "kill -9 $$")).last == "not seen: ended by signal 9"
