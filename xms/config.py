@@ -111,6 +111,10 @@ class TargetConfig(Section):
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
     )
+    snapshot_volume_types: tuple[str, ...] = Field(
+        default=(),
+        description="volume types whose snapshots cost little, so that a roll-back need not copy all again",
+    )
     api_timeout_seconds: float = Field(default=60.0, gt=0)
     retry_seconds: float = Field(
         default=30.0, ge=0, description="how long one call is asked again where the cloud does not answer or is busy"

@@ -7,13 +7,21 @@ that their histories replay.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from xms.models import Command, Model, NetworkMapping, Trouble
+
+
+def _in_utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+Utc = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time that people may write by hand: one without a zone is taken as UTC, so that times can always be compared."""
 
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
@@ -21,8 +29,8 @@ from xms.models import Command, Model, NetworkMapping, Trouble
 class Window(Model):
     """A time in which a cutover may run."""
 
-    opens_at: datetime = Field(description="UTC")
-    closes_at: datetime = Field(description="UTC; the target has to run by then")
+    opens_at: Utc = Field(description="UTC")
+    closes_at: Utc = Field(description="UTC; the target has to run by then")
     zone: str = Field(default="", description="time zone in which the operator gave it, for people; empty: UTC")
 
 
@@ -75,7 +83,10 @@ class CutoverOrder(Command):
 
     shutdown_timeout_seconds: int = Field(default=300, description="time for the guest to shut down")
     hard_power_off: bool = Field(default=True, description="power off hard when the guest does not answer in time")
-    power_on_source_after_failure: bool = Field(default=True, description="in a roll-back, where it ran before")
+    power_on_source_after_failure: bool = Field(
+        default=True,
+        description="False: after a failure all is rolled back but the source, which stays off; see `on_failure`",
+    )
     on_failure: OnFailure = OnFailure.ROLL_BACK
     console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
     evidence: tuple[Evidence, ...] = Field(default=(), description="each has to be seen; none: any sign of life")
@@ -87,7 +98,7 @@ class CutoverOrder(Command):
         default=None, gt=0, description="warm passes until the predicted downtime fits; None: one warm pass, any time"
     )
     force: bool = Field(default=False, description="begin although the prediction does not fit")
-    at: datetime | None = Field(default=None, description="UTC; not before")
+    at: Utc | None = Field(default=None, description="UTC; not before, and within an hour of it")
     window: Window | None = Field(default=None, description="neither before nor after; instead of `at`")
     require_rehearsal_seconds: int | None = Field(
         default=None, gt=0, description="a rehearsal has to have passed no longer ago; None: it need not be rehearsed"
@@ -161,6 +172,11 @@ class SyncFigures(Model):
     seconds: float = Field(description="all of it, from the snapshot's order to the removal")
     full: bool = False
     final: bool = Field(default=False, description="with the source off; it was verified")
+    verified: bool = Field(default=False, description="what it wrote was read back")
+    compared: int = Field(default=0, description="bytes of the replica that were compared with the snapshot")
+    waited_seconds: float = Field(
+        default=0.0, description="of the streaming: until a stream of the source's host was free"
+    )
 
 
 class Measured(Model):
@@ -169,7 +185,10 @@ class Measured(Model):
     shutdown: float | None = None
     conversion: float | None = None
     boot: float | None = Field(default=None, description="from the order to the evidence")
-    at: datetime | None = Field(default=None, description="UTC")
+    own: float | None = Field(default=None, description="what the product itself did with the source off, in cutovers")
+    at: datetime | None = Field(default=None, description="UTC; the last of them")
+    conversion_at: datetime | None = Field(default=None, description="UTC; None: `at`")
+    boot_at: datetime | None = Field(default=None, description="UTC; None: `at`")
     by: str = Field(default="", description="'rehearsal' or 'cutover'")
 
 
@@ -218,6 +237,7 @@ class Cutover(Model):
     verified_bytes: int = Field(default=0, description="of the final delta, read back from the volumes and compared")
     failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
     source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
+    completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")

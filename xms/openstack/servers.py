@@ -215,11 +215,16 @@ def remove(cloud: Cloud, order: ServerOrder, pulse: Pulse) -> None:
             )
     for server in of_job(cloud, order.target.job_id):
         _delete(cloud, server, pulse)
-    _see_volumes_free(cloud, order.target.job_id, pulse)
+    if order.see_volumes_free:
+        see_volumes_free(cloud, order.target.job_id, pulse)
 
 
-def _see_volumes_free(cloud: Cloud, job_id: str, pulse: Pulse) -> None:
-    """Cinder lets go of a volume some seconds after its server is gone, or, where a back end hangs, never."""
+def see_volumes_free(cloud: Cloud, job_id: str, pulse: Pulse) -> None:
+    """Cinder lets go of a volume some seconds after its server is gone, or, where a back end hangs, never.
+
+    Raises:
+        VolumeFailed: it has not let go of one after some minutes.
+    """
     held: list[Volume] = []
 
     def look() -> bool | None:
