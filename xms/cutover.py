@@ -216,7 +216,8 @@ class StepRecord(Model):
     bytes: int | None = Field(default=None, description="that the step moved; None: it moves none")
     found: str = Field(default="", description="what the step came to, in one line")
     work_seconds: float | None = Field(
-        default=None, description="of the streams or of virt-v2v alone, without what the product does around them"
+        default=None,
+        description="of the streams, or of virt-v2v with the commit, without what the product does around them",
     )
     undone_at: datetime | None = Field(default=None, description="UTC; when the roll-back had undone it")
 
