@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import comparing
-from cli.cutover_screens import cutover
+from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
@@ -134,7 +134,7 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     if status.verification and comparing.is_running(status):
         parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
-        parts += [Text(""), *cutover(status.cutover, status.phase)]
+        parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
         parts += [Text(""), facts(list(trouble(status.trouble)))]
     return Group(*parts)
@@ -155,12 +155,17 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.nics:
         yield Text("")
         yield facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+    if expected := ahead(status, now):
+        yield Text("")
+        yield facts(expected)
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
-        yield from cutover(status.cutover, status.phase)
+        yield from cutover(status.cutover, status.phase, width)
+        if status.earlier_cutovers:
+            yield facts(earlier(status, now))
     if status.trouble:
         yield Text("")
         yield facts(list(trouble(status.trouble)))
@@ -307,6 +312,9 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
         case Phase.FAILED:
             yield f"mend the cause, then: xms migration retry {name}"
             yield f"or end the job with: xms migration abandon {name}"
+        case Phase.COMPLETED if status.roll_back_until is not None:
+            yield f"let the cutover stand with: xms migration finalize {name}"
+            yield f"or go back to the source with: xms migration rollback {name}"
         case Phase.COMPLETED:
             yield "nothing: the target runs, the source stays off"
         case Phase.ABANDONED:
