@@ -27,7 +27,7 @@ from xms.report.model import (
     Report,
 )
 from xms.report.words import error_words, ordered, rate
-from xms.visible import one_line
+from xms.visible import all_visible
 
 OUTCOME_STYLES: Final[dict[str, str]] = {
     JobOutcome.COMPLETED: "bold green",
@@ -41,15 +41,15 @@ Labelled = list[tuple[str, Text]]
 
 def report(told: Report, width: int) -> RenderableType:
     """All of it: what came of the job, each cutover with the last one first, rehearsals, the replica, the story."""
-    return Group(*_report(told, width))
+    return Group(*_report(all_visible(told), width))
 
 
 def _report(told: Report, width: int) -> Iterator[RenderableType]:
-    left = Text(one_line(f"{told.vm}: {told.source} -> {told.destination}"), style="bold")
+    left = Text(f"{told.vm}: {told.source} -> {told.destination}", style="bold")
     right = Text(told.outcome, style=OUTCOME_STYLES.get(told.outcome, ""))
     gap = min(width, WIDE) - left.cell_len - right.cell_len
     yield left + (Text(" " * gap) if gap >= 2 else Text("\n")) + right  # noqa: PLR2004 - a visible gap
-    yield Padding(Text(one_line(told.headline)), INDENT, expand=False)
+    yield Padding(Text(told.headline), INDENT, expand=False)
     yield whole("job", told.job_id)
     lines: Labelled = [("submitted", Text(f"by {told.requested_by}"))] if told.requested_by else []
     lines.append(("phase", Text(f"{told.phase}, since {moment(told.since)}")))
@@ -64,7 +64,7 @@ def _report(told: Report, width: int) -> Iterator[RenderableType]:
     yield from _replica(told.replica)
     if told.ports:
         yield from _title("Ports")
-        yield facts([(port.label, Text(one_line(_port(port)))) for port in told.ports])
+        yield facts([(port.label, Text(_port(port))) for port in told.ports])
     yield from _events(told.events, told.events_dropped)
 
 
@@ -111,13 +111,13 @@ def _attempt(attempt: AttemptReport, width: int) -> Iterator[RenderableType]:
 
 
 def _asked(attempt: AttemptReport) -> Iterator[tuple[str, Text]]:
-    yield "ordered", Text(one_line(f"by {attempt.ordered_by or 'somebody'}, {moment(attempt.ordered_at)}"))
+    yield "ordered", Text(f"by {attempt.ordered_by or 'somebody'}, {moment(attempt.ordered_at)}")
     wishes = ordered(attempt.order) if attempt.order else ()
     if wishes:
-        yield "asked for", Text(one_line("; ".join(wishes)))
+        yield "asked for", Text("; ".join(wishes))
     for place, decision in enumerate(attempt.decisions):
         because = f": {decision.because}" if decision.because else ""
-        text = one_line(f"{decision.what}{because}")
+        text = f"{decision.what}{because}"
         yield "decided" if place == 0 else "", Text(f"{_clock(decision.at)}  {text}")
 
 
@@ -143,11 +143,11 @@ def _parts(came: Downtime) -> RenderableType:
 
 def _came(attempt: AttemptReport) -> Iterator[tuple[str, Text]]:
     if attempt.power_off:
-        yield "power off", Text(one_line(attempt.power_off))
+        yield "power off", Text(attempt.power_off)
     if attempt.verified_bytes:
         yield "verified", Text(f"{size(attempt.verified_bytes)} of the final delta, read back and compared")
     if attempt.evidence:
-        yield "evidence", Text(one_line(attempt.evidence))
+        yield "evidence", Text(attempt.evidence)
     if attempt.server_id:
         yield "server", Text(attempt.server_id)
     if attempt.failed_at:
@@ -157,18 +157,18 @@ def _came(attempt: AttemptReport) -> Iterator[tuple[str, Text]]:
         yield "source", Text(f"runs again since {moment(attempt.source_on_at)}")
     if attempt.rolled_back_at is not None:
         by = f" by {attempt.rolled_back_by}" if attempt.rolled_back_by else ""
-        yield "undone", Text(one_line(f"{moment(attempt.rolled_back_at)}{by}"))
+        yield "undone", Text(f"{moment(attempt.rolled_back_at)}{by}")
     for place, what in enumerate(attempt.left):
-        yield "left" if place == 0 else "", Text(one_line(what), style=TROUBLE_STYLE)
+        yield "left" if place == 0 else "", Text(what, style=TROUBLE_STYLE)
 
 
 def _trouble(found: Trouble | None) -> Iterator[tuple[str, Text]]:
     if found is None:
         return
-    yield "needs you" if found.needs_person else "trouble", Text(one_line(found.what), style=TROUBLE_STYLE)
+    yield "needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE)
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
-            yield label, Text(one_line(text))
+            yield label, Text(text)
 
 
 # --- what came before it ----------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def _trouble(found: Trouble | None) -> Iterator[tuple[str, Text]]:
 
 def _rehearsal(found: Rehearsal, width: int) -> Iterator[RenderableType]:
     yield from _title(f"Rehearsal {found.number}: {found.outcome}")
-    lines: Labelled = [("ordered", Text(one_line(f"by {found.asked_by or 'somebody'}, {moment(found.started_at)}")))]
+    lines: Labelled = [("ordered", Text(f"by {found.asked_by or 'somebody'}, {moment(found.started_at)}"))]
     if found.replica_of is not None:
         lines.append(("copy of", Text(f"the source as of {moment(found.replica_of)}")))
     yield facts(lines)
@@ -202,9 +202,9 @@ def _rehearsal(found: Rehearsal, width: int) -> Iterator[RenderableType]:
         if seconds is not None
     ]
     if found.evidence:
-        came.append(("evidence", Text(one_line(found.evidence))))
+        came.append(("evidence", Text(found.evidence)))
     came += _trouble(found.trouble)
-    came += [("left" if place == 0 else "", Text(one_line(what))) for place, what in enumerate(found.left)]
+    came += [("left" if place == 0 else "", Text(what)) for place, what in enumerate(found.left)]
     if came:
         yield facts(came)
 
@@ -225,12 +225,12 @@ def _replica(replica: Replica) -> Iterator[RenderableType]:
         cut = f", ended early: {found.ended_because}" if found.ended_because else ""
         style = TROUBLE_STYLE if found.differing_bytes else ""
         text = f"{size(found.compared_bytes)} of {size(found.bytes)} compared, {verdict}; {standing}{cut}"
-        yield facts([("verified", Text(one_line(text), style=style))])
+        yield facts([("verified", Text(text, style=style))])
     if replica.disks:
         table = columns("DISK", "SIZE", "FULL", "CHANGES", "VOLUME", right=("SIZE", "FULL", "CHANGES"))
         for disk in replica.disks:
             table.add_row(
-                one_line(disk.label),
+                disk.label,
                 size(disk.capacity),
                 size(disk.bytes_full),
                 size(disk.bytes_incremental),
@@ -267,7 +267,7 @@ def _events(events: Sequence[Event], dropped: int) -> Iterator[RenderableType]:
             day = local.date()
             yield Padding(Text(f"{local:%Y-%m-%d}"), INDENT, expand=False)
         who = f" ({event.who})" if event.who else ""
-        yield facts([(_clock(event.at), Text(one_line(f"{event.kind}: {event.text}{who}"), style=_style(event)))])
+        yield facts([(_clock(event.at), Text(f"{event.kind}: {event.text}{who}", style=_style(event)))])
 
 
 def _style(event: Event) -> str:

@@ -21,6 +21,7 @@ from xms import quantities
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
+from xms.visible import visible
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing
@@ -288,10 +289,10 @@ def _unseeded(disk: Disk) -> str:
 
 def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
     """An error on four lines."""
-    yield ("needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE))
+    yield ("needs you" if found.needs_person else "trouble", Text(visible(found.what), style=TROUBLE_STYLE))
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
-            yield (label, Text(text))
+            yield (label, Text(visible(text)))
 
 
 def advice(status: JobStatus, now: datetime) -> Iterator[str]:
