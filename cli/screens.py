@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import comparing
-from cli.cutover_screens import cutover
+from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
@@ -22,6 +22,7 @@ from xms.cutover import ConversionProgress
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
+from xms.visible import visible
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing
@@ -135,7 +136,7 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     if status.verification and comparing.is_running(status):
         parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
-        parts += [Text(""), *cutover(status.cutover, status.phase)]
+        parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
         parts += [Text(""), facts(list(trouble(status.trouble)))]
     return Group(*parts)
@@ -156,12 +157,17 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.nics:
         yield Text("")
         yield facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+    if expected := ahead(status, now):
+        yield Text("")
+        yield facts(expected)
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
-        yield from cutover(status.cutover, status.phase)
+        yield from cutover(status.cutover, status.phase, width)
+        if status.earlier_cutovers:
+            yield facts(earlier(status, now))
     if status.trouble:
         yield Text("")
         yield facts(list(trouble(status.trouble)))
@@ -293,10 +299,10 @@ def _unseeded(disk: Disk) -> str:
 
 def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
     """An error on four lines."""
-    yield ("needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE))
+    yield ("needs you" if found.needs_person else "trouble", Text(visible(found.what), style=TROUBLE_STYLE))
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
-            yield (label, Text(text))
+            yield (label, Text(visible(text)))
 
 
 def advice(status: JobStatus, now: datetime) -> Iterator[str]:
@@ -317,6 +323,9 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
         case Phase.FAILED:
             yield f"mend the cause, then: xms migration retry {name}"
             yield f"or end the job with: xms migration abandon {name}"
+        case Phase.COMPLETED if status.roll_back_until is not None:
+            yield f"let the cutover stand with: xms migration finalize {name}"
+            yield f"or go back to the source with: xms migration rollback {name}"
         case Phase.COMPLETED:
             yield "nothing: the target runs, the source stays off"
         case Phase.ABANDONED:
