@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from xms import differences
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
-    from xms.errors import ConversionFailed, Refused, ReplicaDiffers, SourceRunning
+    from xms.errors import ConversionFailed, NotRehearsed, Refused, ReplicaDiffers, SourceRunning
     from xms.job import JobState
     from xms.models import Baseline, MigrationSpec, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
@@ -50,6 +50,7 @@ with workflow.unsafe.imports_passed_through():
         ServerOrder,
         VolumesOrder,
     )
+    from xms.rehearsal import refuse_unless_rehearsed
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
@@ -71,6 +72,7 @@ class CutoverRun:
 
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
+        self._refuse_unrehearsed()
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
         check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
@@ -78,6 +80,12 @@ class CutoverRun:
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
+
+    def _refuse_unrehearsed(self) -> None:
+        try:
+            refuse_unless_rehearsed(self.state, self.order, workflow.now())
+        except NotRehearsed as error:
+            raise refusal(NotRehearsed, error.what, because=error.because, means=error.means, do=error.do) from None
 
     async def warm_pass(self) -> None:
         """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""

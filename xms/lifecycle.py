@@ -6,8 +6,9 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 |---|---|
 | Initializing | prepare |
 | Full Sync | sync, until nothing is unseeded; after a failure again, later and later |
-| Ready | cut over, go on with a verification, sync when asked or due, else wait |
+| Ready | cut over, begin a rehearsal or make its copies, go on with a verification, sync when asked or due, else wait |
 | Failed | wait for retry or abandon; retry goes on where it stood |
+| Failed, with a rehearsal that waits for its copies | give the rehearsal up |
 | any that waits | from time to time, remove what could not be removed after a sync |
 | Completed, Abandoned | finish |
 """
@@ -19,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from xms import verification
-from xms.cutover import CutoverOrder
+from xms.cutover import CutoverOrder, Rehearse
 from xms.job import JobState
 from xms.models import Abandon, Phase
 
@@ -44,6 +45,23 @@ class CutOver:
     """Move the workload."""
 
     order: CutoverOrder
+
+
+@dataclass(frozen=True)
+class BeginRehearsal:
+    """Start a rehearsal, which runs beside the job."""
+
+    order: Rehearse
+
+
+@dataclass(frozen=True)
+class CopyForRehearsal:
+    """Copy the volumes while no sync runs."""
+
+
+@dataclass(frozen=True)
+class DropRehearsal:
+    """The rehearsal that waits for copies cannot have them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,20 @@ class Finish:
     """The job is over."""
 
 
-Step = Prepare | Synchronize | CutOver | GoOn | RollBack | End | CleanUp | Wait | Finish
+Step = (
+    Prepare
+    | Synchronize
+    | CutOver
+    | BeginRehearsal
+    | CopyForRehearsal
+    | DropRehearsal
+    | GoOn
+    | RollBack
+    | End
+    | CleanUp
+    | Wait
+    | Finish
+)
 
 
 def next_step(state: JobState, now: datetime) -> Step:
@@ -101,6 +132,8 @@ def _of_phase(state: JobState, now: datetime) -> Step:
     match state.phase:
         case Phase.INITIALIZING:
             return Prepare()
+        case Phase.FAILED if state.rehearsal_waits:
+            return DropRehearsal()
         case Phase.FAILED:
             return GoOn() if state.retry_asked else Wait(None)
         case Phase.CUTTING_OVER:
@@ -124,6 +157,8 @@ def _full_sync(state: JobState, now: datetime) -> Step:
 def _ready(state: JobState, now: datetime) -> Step:
     if state.cutover_asked is not None:
         return CutOver(state.cutover_asked)
+    if (rehearsal := _rehearsal(state)) is not None:
+        return rehearsal
     # Neither a pause nor the cadence holds up a verification, since somebody asked for it.
     verify_at = (state.verify_at or now) if verification.runs(state) else None
     if verify_at is not None and now >= verify_at:
@@ -134,6 +169,18 @@ def _ready(state: JobState, now: datetime) -> Step:
     if due is not None and now >= due:
         return Synchronize("cadence")
     return Wait(min((time for time in (due, verify_at) if time is not None), default=None))
+
+
+def _rehearsal(state: JobState) -> Step | None:
+    """Before the next sync: it would make the copy younger by seconds, and may take hours."""
+    if state.rehearsal_asked is not None:
+        return BeginRehearsal(state.rehearsal_asked)
+    if not state.rehearsal_waits:
+        return None
+    if state.seeded:
+        return CopyForRehearsal()
+    # A sync that was asked for completes the replica; without one it may stay as it is for days.
+    return None if state.sync_asked_by is not None else DropRehearsal()
 
 
 def full_sync_pause(failures: int) -> timedelta:
