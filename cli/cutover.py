@@ -40,6 +40,10 @@ def cutover(  # noqa: PLR0913 - the command's options
             metavar="SOURCE=NETWORK", help="As of submit: this cutover maps these networks otherwise; may be repeated."
         ),
     ] = None,
+    require_rehearsal: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only if a rehearsal passed no longer ago than this: 14d, 12h."),
+    ] = None,
     keep_source_off: Annotated[
         bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
     ] = False,
@@ -64,6 +68,9 @@ def cutover(  # noqa: PLR0913 - the command's options
         console_evidence=parse_pattern(console_evidence, "--console-evidence"),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
+        require_rehearsal_seconds=(
+            None if require_rehearsal is None else parse_duration(require_rehearsal, "--require-rehearsal")
+        ),
     )
     before = ask(lambda migrations: migrations.status(job_id))
     if not yes:

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from cli import comparing, screens
+from cli import comparing, rehearsal, screens
 from cli.figures import as_json, sync_progress
 from cli.output import Output, console, print_json_line
 from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
@@ -75,6 +75,20 @@ def verification_ends(asked_before: datetime | None) -> Until:
     return Until("the verification's end", reached)
 
 
+def rehearsal_ends(number_before: int) -> Until:
+    """The end of a rehearsal that was just ordered.
+
+    Args:
+        number_before: of the job's last rehearsal before it; 0: there was none.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        found = status.rehearsal
+        return found is not None and found.number > number_before and found.outcome != "running"
+
+    return Until("the rehearsal's end", reached)
+
+
 class Screen(Protocol):
     """Where a job's states are shown as they come."""
 
@@ -115,7 +129,8 @@ class Lines:
         progress = sync_progress(status)
         compared = comparing.compared(status)
         trouble = status.trouble.what if status.trouble else ""
-        state = (status.phase, status.paused, status.doing, trouble, silence)
+        rehearsed = rehearsal.running(status)
+        state = (status.phase, status.paused, status.doing, trouble, silence, rehearsed)
         if state == self.last and not ((progress or compared) and time.monotonic() - self.written_at >= QUIET_SECONDS):
             return
         self.last, self.written_at = state, time.monotonic()
@@ -124,6 +139,7 @@ class Lines:
         words += [status.doing] if status.doing else []
         words += [screens.progress_words(progress)] if progress else []
         words += [compared.words] if compared else []
+        words += [rehearsed] if rehearsed else []
         words += [f"lag {screens.lag(status, now)}"]
         words += [f"trouble: {trouble}"] if trouble else []
         words += [f"no news: {silence}"] if silence else []
