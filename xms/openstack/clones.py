@@ -68,7 +68,8 @@ def delete(cloud: Cloud, target: TargetOrder, holder: Holder, pulse: Pulse) -> N
             because="that is a job, and only copies of rehearsals are deleted here",
         )
     failed: list[XmsError] = []
-    for volume in volumes.of_job(cloud, target.job_id):
+    # Those that an attempt before this one asked to go are waited for.
+    for volume in volumes.of_job(cloud, target.job_id, without=("error_deleting",)):
         try:
             _refuse_other_than_copies(volume, target.job_id)
             _settled(cloud, str(volume.id), volumes.MAKING_SECONDS, pulse)

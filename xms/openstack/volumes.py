@@ -21,6 +21,7 @@ DISK_KEY: Final = "xms_disk"
 GIB: Final = 1 << 30
 MAKING_SECONDS: Final = 600.0
 DELETING_SECONDS: Final = 300.0
+ON_THEIR_WAY_OUT: Final = ("deleting", "error_deleting")
 TEXT_LIMIT: Final = 255
 """Characters of a name, a description or a metadata value (Cinder's and Nova's schemas)."""
 
@@ -230,12 +231,16 @@ def delete_one(cloud: Cloud, volume_id: str, *, job_id: str, holder: Holder, pul
         volume = attachments.volume_of_job(cloud, volume_id, job_id)
     except TargetNotFound:
         return
-    if not volume.status.startswith("error") and volume.status != "deleting":
+    if volume.status == "deleting":
+        # An attempt before this one asked for it.
+        _see_gone(cloud, volume_id, pulse)
+        return
+    if not volume.status.startswith("error"):
         release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
     _delete(cloud, volume_id, pulse)
 
 
-def of_job(cloud: Cloud, job_id: str) -> list[Volume]:
+def of_job(cloud: Cloud, job_id: str, *, without: Collection[str] = ON_THEIR_WAY_OUT) -> list[Volume]:
     """The job's volumes, oldest first; those on their way out are left out.
 
     Cinder filters them, a project may have thousands, but its word is not taken for it: an installation may ignore
@@ -245,7 +250,7 @@ def of_job(cloud: Cloud, job_id: str) -> list[Volume]:
         found = [
             volume
             for volume in cloud.volumes.volumes(details=True, properties=str({JOB_KEY: job_id}))
-            if (volume.metadata or {}).get(JOB_KEY) == job_id and volume.status not in ("deleting", "error_deleting")
+            if (volume.metadata or {}).get(JOB_KEY) == job_id and volume.status not in without
         ]
     return sorted(found, key=lambda volume: (str(volume.created_at), str(volume.id)))
 
@@ -319,7 +324,10 @@ def _is_free(volume: Volume) -> bool:
 def _delete(cloud: Cloud, volume_id: str, pulse: Pulse) -> None:
     with translated(f"volume {volume_id} was not deleted"):
         cloud.volumes.delete_volume(volume_id, ignore_missing=True)
+    _see_gone(cloud, volume_id, pulse)
 
+
+def _see_gone(cloud: Cloud, volume_id: str, pulse: Pulse) -> None:
     def gone() -> bool | None:
         try:
             with translated(f"volume {volume_id} was not read"):
