@@ -48,7 +48,7 @@ def words(record: Rehearsal, now: datetime) -> str:
         return f"number {record.number} runs: {step.name}, for {since}"
     when = quantities.short_moment(record.ended_at, now)
     because = f": {record.trouble.what}" if record.trouble else ""
-    return f"number {record.number} {record.outcome} at {when}{because}"
+    return f"number {record.number} {record.outcome} ({when}){because}"
 
 
 def passed_words(record: Rehearsal, now: datetime) -> str:
@@ -59,7 +59,7 @@ def passed_words(record: Rehearsal, now: datetime) -> str:
         if seconds is not None
     ]
     when = quantities.short_moment(record.ended_at, now)
-    return f"passed at {when}" + (f": {', '.join(times)}" if times else "")
+    return f"passed {when}" + (f": {', '.join(times)}" if times else "")
 
 
 def report(record: Rehearsal) -> Iterator[RenderableType]:

@@ -175,7 +175,7 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.verification:
         yield Text("")
         yield _facts(comparing.facts(status.verification, TROUBLE_STYLE))
-    if status.rehearsal:
+    if status.rehearsal or status.phase in {Phase.READY, Phase.SYNCING}:
         yield Text("")
         yield _facts(rehearsal.facts(status, now))
     if status.cutover:

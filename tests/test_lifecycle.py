@@ -341,6 +341,13 @@ def good(strategy: st.SearchStrategy[Any]) -> Any:  # noqa: ANN401 - whatever it
     return "done" if "done" in repr(strategy) else False
 
 
+async def test_a_job_does_not_continue_as_new_while_it_awaits_a_rehearsal() -> None:
+    with Play(lambda _strategy: False).staged() as job:
+        job.rehearsing = asyncio.create_task(asyncio.sleep(10))
+        assert not job.should_continue_as_new()
+        job.rehearsing.cancel()
+
+
 @pytest.mark.parametrize("phase", [Phase.READY, Phase.FULL_SYNC, Phase.FAILED])
 def test_what_was_left_behind_is_removed_at_rest_too(phase: Phase) -> None:
     state = JobState(job_id="j", since=START, phase=phase, paused=True, clean_up_at=START)

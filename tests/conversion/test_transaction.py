@@ -49,6 +49,8 @@ def test_a_failed_conversion_leaves_the_replica_and_says_why(workshop: Workshop)
         workshop.convert()
     assert "no operating system was found" in failed.value.because
     assert str(workshop.conversion.log) in failed.value.do
+    assert workshop.conversion.log.exists()
+    assert workshop.overlays == []
     assert workshop.digests() == replica
     with pytest.raises(ConversionLost):
         workshop.commit()

@@ -173,14 +173,20 @@ async def test_a_cutover_at_any_step_breaks_it_off_and_waits_until_it_is_removed
         assert not world.both_ran
 
 
-async def test_abandon_breaks_it_off_and_leaves_nothing_of_it(client: Client) -> None:
+@pytest.mark.parametrize("how", ["abandon", "cancellation"])
+@pytest.mark.parametrize("step", ["check_rehearsal", "clone_volumes", "convert"])
+async def test_the_jobs_end_breaks_it_off_and_leaves_nothing_of_it(client: Client, step: str, how: str) -> None:
     world = World()
     async with a_job(client, world) as job:
         await job.reaches(Phase.READY)
-        world.late = {"convert"}
+        world.late = {step}
         await rehearse(job)
-        await called(world, "convert")
-        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon(who="bob"))
+        await called(world, step)
+        if how == "abandon":
+            await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon(who="bob"))
+        else:
+            await job.handle.cancel()
+        await asyncio.sleep(0.2)
         world.late = set()
         report = await asyncio.wait_for(job.handle.result(), 30)
         assert report.outcome == "abandoned"

@@ -96,7 +96,12 @@ class Conversion:
                 overlay.written(claim.path, pulse).below(disk.capacity)
                 for overlay, claim, disk in zip(overlays, claims, order.disks, strict=True)
             ]
+        except ConversionFailed:
+            # Nobody can commit them: they would only take the worker's space.
+            self.discard()
+            raise
         except OSError as error:
+            self.discard()
             raise ConversionFailed(
                 f"{order.vm.vm} was not converted", because=str(error), means=virt_v2v.UNCHANGED
             ) from error
