@@ -48,6 +48,10 @@ def cutover(  # noqa: PLR0913 - the command's options
             metavar="SOURCE=NETWORK", help="As of submit: this cutover maps these networks otherwise; may be repeated."
         ),
     ] = None,
+    require_rehearsal: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only if a rehearsal passed no longer ago than this: 14d, 12h."),
+    ] = None,
     keep_source_off: Annotated[
         bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
     ] = False,
@@ -79,6 +83,9 @@ def cutover(  # noqa: PLR0913 - the command's options
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
         conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
+        require_rehearsal_seconds=(
+            None if require_rehearsal is None else parse_duration(require_rehearsal, "--require-rehearsal")
+        ),
     )
     before = ask(lambda migrations: migrations.status(job_id))
     if not yes:

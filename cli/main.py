@@ -22,6 +22,7 @@ from cli import (  # noqa: F401
     migration,
     preflight,
     registration,
+    rehearse,
     report,
     source,
     target,

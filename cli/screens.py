@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import comparing
+from cli import comparing, rehearsal
 from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
@@ -135,6 +135,8 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
     if status.verification and comparing.is_running(status):
         parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
+    if rehearsed := rehearsal.running(status):
+        parts += [facts([("beside it", Text(rehearsed))])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
         parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
@@ -163,6 +165,9 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
+    if status.rehearsal or status.phase in {Phase.READY, Phase.SYNCING}:
+        yield Text("")
+        yield facts(rehearsal.facts(status, now))
     if status.cutover:
         yield Text("")
         yield from cutover(status.cutover, status.phase, width)

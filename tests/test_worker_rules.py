@@ -10,6 +10,7 @@ from temporalio.client import Client
 from activities.conversion import ConversionActivities
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
+from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -23,6 +24,7 @@ ALL = [
     for provider in (
         SourceActivities(CONFIG),
         TargetActivities(CONFIG),
+        RehearsalActivities(CONFIG),
         StreamingActivities(CONFIG, Sessions()),
         PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),

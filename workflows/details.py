@@ -16,6 +16,7 @@ from xms.cutover import Cutover, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
+from xms.rehearsal import rehearsal_id
 
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
@@ -36,6 +37,7 @@ def describe(spec: MigrationSpec, state: JobState) -> str:
         _standing(state),
         _trouble(state),
         _ahead(spec, state),
+        _rehearsal(state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -54,6 +56,20 @@ def _standing(state: JobState) -> str:
     if state.phase in {Phase.FULL_SYNC, Phase.SYNCING}:
         text += ". The tab *Pending Activities* has the running copies, with the bytes read and written so far"
     return text
+
+
+def _rehearsal(state: JobState) -> str:
+    last, passed = state.rehearsal, state.rehearsed
+    if last is None:
+        return ""
+    lines = [f"passed {_time(passed.ended_at)}" if passed and passed.ended_at else "no rehearsal has passed"]
+    if last.outcome == "running":
+        step = last.steps[-1].name if last.steps else "waits for the copies"
+        lines.append(f"number {last.number} runs: {step}; it is the workflow `{rehearsal_id(state.job_id)}`")
+    elif last.outcome != "passed":
+        because = f": {last.trouble.what}" if last.trouble else ""
+        lines.append(f"number {last.number} {last.outcome}{because}"[:_LONGEST])
+    return "\n".join(f"- **Rehearsed**: {line}" for line in lines)
 
 
 def _metrics(state: JobState) -> str:

@@ -124,8 +124,13 @@ class Rehearse(Command):
     """Convert and boot a copy of the replica in an isolated network; source, replica and syncs are left alone."""
 
     evidence: tuple[Evidence, ...] = Field(default=(), description="as of a cutover; nothing outside reaches the copy")
-    evidence_timeout_seconds: int = 600
+    evidence_timeout_seconds: int = Field(default=600, gt=0, description="time for the copy to be seen running")
     conversion: ConversionOptions = ConversionOptions()
+    syncs_wait_seconds: int = Field(
+        default=1800,
+        gt=0,
+        description="time for a back end that copies every byte; syncs wait for it, and are let go after it",
+    )
 
 
 class RollBackOrder(Command):

@@ -133,7 +133,7 @@ def _view(call: Call, volume: Volume) -> Json:
         "encrypted": volume.volume_type.encrypted,
         "multiattach": volume.volume_type.multiattach,
         "snapshot_id": None,
-        "source_volid": None,
+        "source_volid": volume.source_id,
         "replication_status": None,
         "consistencygroup_id": None,
         "links": [],
@@ -153,14 +153,18 @@ def type_named(cloud: Cloud, name: str) -> VolumeType:
 
 @router.post("/volumes", status_code=202)
 async def create_volume(call: VolumeCall, body: VolumeWishBody) -> Json:
-    """An empty volume."""
+    """An empty volume, or a copy of another one, of the same type and in the same zone."""
     wish = body.volume
     if wish.image_reference:
         raise Refused(400, "Invalid image identifier or unable to access requested image.")
     if wish.snapshot_id:
         raise not_found("Snapshot", wish.snapshot_id)
     if wish.source_volume_id:
-        raise Refused(400, "This cloud makes no volumes from other volumes.")
+        source = call.cloud.volume(call.project, wish.source_volume_id)
+        volume = volumes.clone(call.cloud, call.project, call.user, source, wish.size)
+        volume.name, volume.description = wish.name, wish.description
+        volume.metadata = dict(wish.metadata or {})
+        return {"volume": _view(call, volume)}
     volume_type = type_named(call.cloud, wish.volume_type or DEFAULT_TYPE)
     zone = wish.availability_zone or call.cloud.volume_zones[0]
     if zone not in call.cloud.volume_zones:

@@ -40,6 +40,8 @@ class Quota:
     volumes: int = 200
     gigabytes: int = 20_000
     ports: int = 500
+    networks: int = 100
+    subnets: int = 100
     volumes_of_type: dict[str, int] = field(default_factory=dict)
     gigabytes_of_type: dict[str, int] = field(default_factory=dict)
 
@@ -111,7 +113,7 @@ class VolumeType:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet; its first address is the gateway, ports without a wish get one from the tenth on."""
+    """A subnet; its first address is the gateway, if it has one; ports without a wish get one from the tenth on."""
 
     id: str
     name: str
@@ -119,6 +121,8 @@ class Subnet:
     project_id: str
     cidr: str
     dhcp: bool = True
+    routed: bool = True
+    description: str = ""
 
     @property
     def range(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -126,9 +130,9 @@ class Subnet:
         return ipaddress.ip_network(self.cidr)
 
     @property
-    def gateway(self) -> str:
-        """The first address."""
-        return str(self.range[1])
+    def gateway(self) -> str | None:
+        """The first address; None where nothing leads out of it."""
+        return str(self.range[1]) if self.routed else None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class Network:
     external: bool = False
     mtu: int = 1500
     port_security: bool = True
+    description: str = ""
+    created: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,9 @@ class Volume:
     metadata: dict[str, str] = field(default_factory=dict)
     image_metadata: dict[str, str] = field(default_factory=dict)
     bootable: bool = False
+    source_id: str | None = None
+    """The volume that it was made of."""
+
     status: str = "creating"
     id: str = field(default_factory=new_id)
     created: datetime = field(default_factory=now)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.cloud.server import CloudServer
-from lab.cloud.state import Attachment, Volume
+from lab.cloud.state import Attachment, Network, Subnet, Volume
 from tests.target_killed.itinerary import MIB, Job
 from xms.openstack.attachments import WORKER_KEY
 from xms.openstack.boot_record import BOOT_KEY
@@ -61,12 +61,23 @@ class HeldServer:
 
 
 @dataclass(frozen=True)
+class HeldNetwork:
+    """A network that the job made, with its subnets and whether any of them leads out of it."""
+
+    name: str
+    description: str
+    subnets: tuple[str, ...]
+    routed: bool
+
+
+@dataclass(frozen=True)
 class Holdings:
     """All that bears the VM's name, whoever's it says to be: what lost its mark in a crash is seen as well."""
 
     volumes: tuple[HeldVolume, ...]
     ports: tuple[HeldPort, ...]
     servers: tuple[HeldServer, ...]
+    networks: tuple[HeldNetwork, ...] = ()
 
 
 def holdings(server: CloudServer, job: Job) -> Holdings:
@@ -134,7 +145,22 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
             for each in list(cloud.servers.values())
             if named(each.name)
         ),
+        networks=tuple(
+            HeldNetwork(
+                name=told(network.name),
+                description=told(network.description),
+                subnets=tuple(subnet.cidr for subnet in subnets_of(server, network)),
+                routed=any(subnet.routed for subnet in subnets_of(server, network)),
+            )
+            for network in list(cloud.networks.values())
+            if named(network.name)
+        ),
     )
+
+
+def subnets_of(server: CloudServer, network: Network) -> list[Subnet]:
+    """The subnets of a network."""
+    return [subnet for subnet in list(server.cloud.subnets.values()) if subnet.network_id == network.id]
 
 
 def user(server: CloudServer, attachment: Attachment) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from tests.openstack.conftest import GIB, PROJECT
 from tests.target_killed.worker import WRITE, WriteVolumes
 from xms.models import Disk, MigrationSpec, Model, NetworkMapping, Nic, job_id
+from xms.orders.rehearsal import CheckRehearsal, CloneVolumes, MakeIsolatedNetwork
 from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.orders.target import (
     BootServer,
@@ -27,6 +28,7 @@ from xms.orders.target import (
     VolumeMade,
     VolumesOrder,
 )
+from xms.rehearsal import rehearsal_id
 
 MIB: Final = 1 << 20
 DISKS: Final = (2000, 2001)
@@ -142,7 +144,39 @@ def stream(place: int, content: bytes, offset: int) -> Stop:
     )
 
 
+def rehearsal_of(job: Job) -> TargetOrder:
+    return job.target.model_copy(update={"job_id": rehearsal_id(job.target.job_id)})
+
+
 EXTENDED: Final = 2 * GIB
+REHEARSAL: Final = (
+    Stop(
+        "check the rehearsal",
+        "check_rehearsal",
+        lambda job: CheckRehearsal(target=rehearsal_of(job), spec=job.spec, disks=job.disks, nics=job.nics),
+    ),
+    Stop(
+        "copy the volumes",
+        "clone_volumes",
+        lambda job: CloneVolumes(
+            target=rehearsal_of(job),
+            of_job=job.target.job_id,
+            disks=job.disks,
+            token="rehearsal 1",
+            instance_name=f"{job.vm} rehearsal",
+            timeout_seconds=60,
+        ),
+    ),
+    Stop(
+        "make the isolated network",
+        "make_isolated_network",
+        lambda job: MakeIsolatedNetwork(target=rehearsal_of(job), name=f"{job.vm} rehearsal"),
+    ),
+    Stop("remove the isolated network", "remove_isolated_network", rehearsal_of),
+    Stop("delete the copies", "delete_clones", rehearsal_of),
+)
+"""What a rehearsal asks for that nothing else does. Its boot and its ports are asked for as a cutover's are."""
+
 WAY_THERE: Final = (
     Stop("check the target", "check_target", lambda job: CheckTarget(spec=job.spec, vm=job.details)),
     make_volume(DISKS[0]),
@@ -155,6 +189,7 @@ WAY_THERE: Final = (
     stream(0, boot_sector(), 0),
     stream(1, REPLICATED[1], 0),
     Stop("release after the sync", "release_volumes", volumes_order),
+    *REHEARSAL,
     Stop(
         "check before the cutover",
         "check_target",

@@ -213,7 +213,7 @@ class Stage:
 def differing(now: Holdings, expected: Holdings, where: str) -> str:
     """What is otherwise than it should be, one line each."""
     lines = [where]
-    for kind in ("volumes", "ports", "servers"):
+    for kind in ("volumes", "ports", "servers", "networks"):
         left, right = getattr(now, kind), getattr(expected, kind)
         lines += [f"  there is     {one}" for one in left if one not in right or len(left) != len(right)]
         lines += [f"  there should {one}" for one in right if one not in left]

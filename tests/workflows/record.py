@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import ConversionOptions, CutoverOrder, Evidence
+from xms.cutover import ConversionOptions, CutoverOrder, Evidence, Rehearse
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -38,6 +39,7 @@ from xms.models import (
     Verify,
     job_id,
 )
+from xms.rehearsal import rehearsal_id
 
 
 class Recorded(Protocol):
@@ -214,6 +216,54 @@ async def seen(client: Client) -> Job:
     return job
 
 
+async def with_rehearsals(client: Client, vm: str) -> tuple[Job, WorkflowHandle[Any, Any]]:
+    """A rehearsal that passes beside syncs, one whose copy does not boot, one that a cutover breaks off."""
+    world = World()
+    async with a_job(client, world, a_spec(vm, cadence_seconds=1)) as job:
+        await job.reaches(Phase.READY)
+        rehearsal = client.get_workflow_handle(rehearsal_id(job.handle.id))
+        for end in ("passed", "failed"):
+            world.fail["see_running"] = [failure("BootFailed")] if end == "failed" else []
+            await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+            await job.tells(f"rehearsal {end}")
+        world.late = {"convert"}
+        world.calls.clear()
+        await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+        while "convert" not in world.calls:  # noqa: ASYNC110 - a list that the activities append to
+            await asyncio.sleep(0.05)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(require_rehearsal_seconds=3600))
+        world.late = set()
+        await job.handle.result()
+    return job, rehearsal
+
+
+async def rehearsed(client: Client) -> Job:
+    """A job that was rehearsed three times."""
+    return (await with_rehearsals(client, "rehearsed"))[0]
+
+
+@dataclass
+class Rehearsed:
+    """A rehearsal's own workflow."""
+
+    handle: WorkflowHandle[Any, Any]
+
+
+async def rehearsal_broken_off(client: Client) -> Rehearsed:
+    """The last of its rehearsals, which was broken off."""
+    return Rehearsed((await with_rehearsals(client, "broken-off"))[1])
+
+
+async def rehearsal_passed(client: Client) -> Rehearsed:
+    """One that went to its end."""
+    world = World()
+    async with a_job(client, world, a_spec("passed")) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+        await job.tells("rehearsal passed")
+    return Rehearsed(client.get_workflow_handle(rehearsal_id(job.handle.id)))
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -225,6 +275,9 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "limited": limited,
     "host-budget": host_budget,
     "seen": seen,
+    "rehearsed": rehearsed,
+    "rehearsal-passed": rehearsal_passed,
+    "rehearsal-broken-off": rehearsal_broken_off,
 }
 
 

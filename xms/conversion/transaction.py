@@ -101,8 +101,11 @@ class Conversion:
             for claim in claims:
                 self._overlay(claim.volume_id).keep()
         except OSError as error:
+            self.discard()
             raise ConversionFailed(f"{order.vm.vm} was not converted", because=str(error), means=UNCHANGED) from error
         except ConversionFailed as error:
+            # Nobody can commit the overlays: they would only take the worker's space.
+            self.discard()
             error.worker_queue = queue
             raise
         for claim in claims:
