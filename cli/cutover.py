@@ -28,9 +28,16 @@ def cutover(  # noqa: PLR0913 - the command's options
     no_hard_power_off: Annotated[
         bool, typer.Option("--no-hard-power-off", help="Give up when the guest does not shut down in time.")
     ] = False,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[=VALUE]",
+            help="Wait for this before calling the target running: console=REGEX, tcp=PORT, ping, command=NAME; "
+            "may be repeated, and each has to be seen.",
+        ),
+    ] = None,
     console_evidence: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Wait for this on the target's console before calling it running."),
+        str | None, typer.Option(metavar="REGEX", help="The same as --evidence console=REGEX.")
     ] = None,
     evidence_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long the target may take to be seen running.")
@@ -54,8 +61,9 @@ def cutover(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Move the workload now: last delta, power-off, conversion, boot of the target."""
     from cli.conversion_options import parse_conversion_options
+    from cli.evidence_options import parse_console_evidence, parse_evidence
     from cli.network_map import parse_network_map
-    from cli.parsing import one_job, parse_duration, parse_pattern
+    from cli.parsing import one_job, parse_duration
     from cli.session import ask, confirm, who
     from xms.cutover import CutoverOrder
 
@@ -66,7 +74,8 @@ def cutover(  # noqa: PLR0913 - the command's options
         shutdown_timeout_seconds=parse_duration(shutdown_timeout, "--shutdown-timeout"),
         hard_power_off=not no_hard_power_off,
         power_on_source_after_failure=not keep_source_off,
-        console_evidence=parse_pattern(console_evidence, "--console-evidence"),
+        console_evidence=parse_console_evidence(console_evidence),
+        evidence=parse_evidence(evidence or []),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
         conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),

@@ -20,7 +20,7 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
 from xms.commands import accept, refuse_unless_allowed
 from xms.comparing import Comparing
-from xms.cutover import Cutover, CutoverOrder
+from xms.cutover import Cutover, CutoverOrder, SyncFigures, Window, WithdrawCutover
 from xms.errors import Refused
 from xms.job import JobInput, JobState
 from xms.lifecycle import CleanUp, Finish, Wait, next_step
@@ -56,6 +56,11 @@ COMMANDS: Final[tuple[Command, ...]] = (
     SetRateLimit(rate_limit=65535),
     CutoverOrder(),
     CutoverOrder(power_on_source_after_failure=False),
+    CutoverOrder(at=START + timedelta(minutes=20)),
+    CutoverOrder(window=Window(opens_at=START + timedelta(minutes=10), closes_at=START + timedelta(minutes=30))),
+    CutoverOrder(window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
+    CutoverOrder(at=START, window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
+    WithdrawCutover(),
     Retry(),
     Verify(),
     Abandon(),
@@ -118,7 +123,7 @@ class Play:
         state = self.workflow.state
         before = state.model_dump()
         try:
-            refuse_unless_allowed(state, command)
+            refuse_unless_allowed(state, command, self.now)
         except Refused:
             with pytest.raises(Refused):
                 accept(state, command, self.now)
@@ -148,6 +153,9 @@ class Play:
             case "done":
                 self.baseline(state, Baseline(change_id="u/2"))
                 state.last_sync_at = self.now
+                state.replica_of = self.now - timedelta(seconds=self.draw(st.integers(0, 9)))
+                figures = SyncFigures(snapshot_at=state.replica_of, bytes=1 << 20, streaming_seconds=1, seconds=5)
+                state.recent_syncs = (*state.recent_syncs, figures)[-12:]
                 self.compared(state, differing=ByteRanges())
             case "differs":
                 self.baseline(state, Baseline(change_id="u/2", unseeded="x", unseeded_bytes=5))

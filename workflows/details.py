@@ -6,10 +6,11 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from xms import differences, verification
+from xms import differences, outlook, verification
 from xms.change_map import ByteRanges
 from xms.cutover import Cutover, StepRecord
 from xms.job import JobState
@@ -19,18 +20,22 @@ from xms.quantities import duration, rate, short_duration, size
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
 
+_STEP: Final = 200
+"""Characters of what a step of a cutover came to."""
+
 _DISKS_NAMED: Final = 10
 
 
 def describe(spec: MigrationSpec, state: JobState) -> str:
     """The job on one screen: where it stands, how old the replica is, what can be said to it."""
     replica = [_metrics(state), _disks(state), _verification(state.verification)]
-    cutover = [_cutover(state.cutover)]
+    cutover = [_cutover(state.cutover), _earlier(state)]
     cutover_matters_most = state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}
     parts = [
         f"## {spec.vm}: {_phase(state)}",
         _standing(state),
         _trouble(state),
+        _ahead(spec, state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -111,6 +116,21 @@ def _trouble(state: JobState) -> str:
     return "\n".join(lines)
 
 
+def _ahead(spec: MigrationSpec, state: JobState) -> str:
+    """What is to be expected: a cutover that was ordered, its prediction, rehearsals, the time for a roll-back."""
+    status = state.status(spec)
+    lines = []
+    if status.cutover_ordered is not None:
+        lines.append(f"- **Cutover ordered**: {_shortened(outlook.scheduled(status.cutover_ordered, _time))}")
+    if state.phase in {Phase.READY, Phase.SYNCING, Phase.FAILED}:
+        if status.prediction is not None:
+            lines.append(f"- **Predicted downtime**: {outlook.predicted(status.prediction)}")
+        lines.append(f"- **Rehearsal**: {_shortened(outlook.rehearsed(state.rehearsal, state.rehearsed, _time))}")
+    if state.roll_back_until is not None:
+        lines.append(f"- **Roll-back possible until**: {_time(state.roll_back_until)}")
+    return "\n".join(lines)
+
+
 def _verification(found: Verification | None) -> str:
     if found is None:
         return ""
@@ -130,8 +150,22 @@ def _cutover(cutover: Cutover | None) -> str:
     if cutover is None or not cutover.steps:
         return ""
     lines = [f"**Cutover**, begun {_time(cutover.steps[0].started_at)}:", ""]
-    lines += [f"1. {step.name}: {step.outcome}{_took(step)}" for step in cutover.steps]
+    lines += [f"1. {step.name}: {_outcome(step, cutover)}{_took(step)}{_came_to(step)}" for step in cutover.steps]
     return "\n".join(lines) + _downtime(cutover)
+
+
+def _earlier(state: JobState) -> str:
+    lines = [f"- {_shortened(line)}" for line in outlook.earlier(state.earlier_cutovers, _time)]
+    return "\n".join(["**Cutovers before it**", "", *lines]) if lines else ""
+
+
+def _outcome(step: StepRecord, cutover: Cutover) -> str:
+    return "failed, undone" if step.outcome == "undone" and step.name == cutover.failed_at else step.outcome
+
+
+def _came_to(step: StepRecord) -> str:
+    moved = f", {size(step.bytes)}" if step.bytes is not None else ""
+    return f"{moved}, {_shortened(step.found, _STEP)}" if step.found else moved
 
 
 def _took(step: StepRecord) -> str:
@@ -144,6 +178,9 @@ def _downtime(cutover: Cutover) -> str:
     if cutover.downtime_started_at and cutover.downtime_ended_at:
         seconds = (cutover.downtime_ended_at - cutover.downtime_started_at).total_seconds()
         lines.append(f"- **Downtime**: {short_duration(seconds)}")
+    elif cutover.downtime_started_at and cutover.source_on_at:
+        seconds = (cutover.source_on_at - cutover.downtime_started_at).total_seconds()
+        lines.append(f"- **Downtime**: {short_duration(seconds)}, until the source ran again")
     elif cutover.downtime_started_at:
         lines.append(f"- **Downtime**: began {_time(cutover.downtime_started_at)}")
     if cutover.server_id:
@@ -162,6 +199,8 @@ def _target(spec: MigrationSpec) -> str:
 
 
 def _verbs(state: JobState) -> str:
+    if state.phase is Phase.COMPLETED and state.roll_back_until is not None:
+        return _commands((("rollback", "removes the target, and the source runs again"), ("finalize", "ends the job")))
     if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
         return "The job is over."
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
@@ -178,7 +217,7 @@ def _verbs(state: JobState) -> str:
         Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
         Phase.READY: (
             ("sync-now", "a sync at once"),
-            ("cutover", "moves the VM now"),
+            *_cutover_verbs(state, "moves the VM now"),
             pause,
             cadence,
             limit,
@@ -187,7 +226,7 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
-            ("cutover", "moves the VM after this sync"),
+            *_cutover_verbs(state, "moves the VM after this sync"),
             pause,
             cadence,
             limit,
@@ -195,13 +234,23 @@ def _verbs(state: JobState) -> str:
             abandon,
         ),
     }.get(state.phase, (pause, cadence, limit, abandon))
+    return _commands(verbs)
+
+
+def _cutover_verbs(state: JobState, meaning: str) -> tuple[tuple[str, str], ...]:
+    if state.cutover_asked is not None:
+        return (("withdraw-cutover", "takes the ordered cutover back"),)
+    return (("cutover", meaning),)
+
+
+def _commands(verbs: Sequence[tuple[str, str]]) -> str:
     lines = ["**Commands now**, by *More Actions*, *Send an Update* (or *a Signal*, without an answer):", ""]
     lines += [f"- `{name}`: {meaning}" for name, meaning in verbs]
     return "\n".join([*lines, "", 'The input of each is JSON, at least `{"who": "you"}`.'])
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def _time(at: datetime | None) -> str:

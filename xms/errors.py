@@ -79,6 +79,14 @@ class BadInput(Refused):
     """A value that cannot be used; the text names the field and the allowed values."""
 
 
+class DowntimeTooLong(Refused):
+    """The predicted downtime of a cutover is longer than its order allows; the source was not touched."""
+
+
+class WindowMissed(Refused):
+    """A cutover could not begin, or not end, within its window; the source was not touched, the order is dropped."""
+
+
 class PreflightBlocked(Refused):
     """A preflight found what stands against a migration; nothing was started."""
 
@@ -282,6 +290,10 @@ class NeverStarted(XmsError):
 
 class BootFailed(XmsError):
     """The target instance did not become ACTIVE, or gave no evidence of a running guest in time."""
+
+
+class OutOfSight(XmsError):
+    """This worker lacks what it takes to look for evidence that another one could; a retry may reach that one."""
 
 
 class WorkerBusy(XmsError):

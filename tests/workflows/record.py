@@ -19,12 +19,25 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.workflows.conftest import Job, a_job, a_spec, a_worker, program
 from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
+from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import ConversionOptions, CutoverOrder
+from xms.cutover import ConversionOptions, CutoverOrder, Evidence
 from xms.job import JobState
-from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
+from xms.models import (
+    Abandon,
+    NetworkMapping,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SetRateLimit,
+    SyncNow,
+    Verify,
+    job_id,
+)
 
 
 class Recorded(Protocol):
@@ -184,6 +197,23 @@ async def host_budget(client: Client) -> Budget:
     return (await on_a_busy_host(client, "esx-02"))[1]
 
 
+async def seen(client: Client) -> Job:
+    """A cutover whose ports got no address to be seen at, and one that is seen by several signs."""
+    world = Sighted()
+    mapped = (NetworkMapping(source="LAN", network="net"),)
+    signs = (Evidence(kind="tcp", port=22), Evidence(kind="command", command="db-answers"))
+    async with a_job(client, world, a_spec("seen").model_copy(update={"network_map": mapped})) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(evidence=signs))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        world.addresses = ("10.20.0.15",)
+        order = CutoverOrder(evidence=signs, console_evidence="login:")
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.handle.result()
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -194,6 +224,7 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "verified": verified,
     "limited": limited,
     "host-budget": host_budget,
+    "seen": seen,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from temporalio.client import (
@@ -41,6 +41,8 @@ from xms.models import Command, MigrationSpec, Phase, Receipt, job_id
 from xms.orders.conversion import ConversionLog, ReadConversionLog
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
 from xms.orders.target import MigrationChecked
+from xms.report.build import report_of
+from xms.report.model import Report
 from xms.status import Events, JobReport, JobStatus
 
 Verb = Literal[
@@ -181,9 +183,15 @@ class Migrations(Questions):
         """The job's story, oldest first. The same errors as `status`."""
         description = await self._describe(job_id)
         if description.status is WorkflowExecutionStatus.COMPLETED:
-            return Events(events=(await self._report(description)).events)
+            report = await self._report(description)
+            return Events(events=report.events, dropped=report.dropped)
         await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
         return await self._ask(description, "events", Events)
+
+    async def report(self, job_id: str) -> Report:
+        """What became of a job, and how, in any phase. The same errors as `status`."""
+        status = await self.status(job_id)
+        return report_of(status, await self.events(job_id), datetime.now(UTC))
 
     async def list(
         self,
