@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from temporalio.client import Client
 
-from activities.conversion import ConversionActivities
+from activities.conversion import ConversionActivities, ConversionLooks
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
 from activities.rehearsal import RehearsalActivities
@@ -28,6 +28,7 @@ ALL = [
         StreamingActivities(CONFIG, Sessions()),
         PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),
+        ConversionLooks(CONFIG),
         HostBudgetActivities(cast("Client", None)),
     )
     for method in activities_of(provider)
