@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,9 +40,13 @@ def cutover(  # noqa: PLR0913 - the command's options
             metavar="SOURCE=NETWORK", help="As of submit: this cutover maps these networks otherwise; may be repeated."
         ),
     ] = None,
-    keep_source_off: Annotated[
-        bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
-    ] = False,
+    on_failure: Annotated[
+        Literal["roll-back", "keep-off"],
+        typer.Option(help="After a failure start the source again, or keep all as it is until `rollback`."),
+    ] = "roll-back",
+    rollback_period: Annotated[
+        str, typer.Option(metavar="TIME", help="How long `rollback` is possible after Completed; none: not at all.")
+    ] = "7d",
     yes: YesOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it until the target runs or it is rolled back.")] = False,
     timeout: TimeoutOption = None,
@@ -50,9 +54,9 @@ def cutover(  # noqa: PLR0913 - the command's options
 ) -> None:
     """Move the workload now: last delta, power-off, conversion, boot of the target."""
     from cli.network_map import parse_network_map
-    from cli.parsing import one_job, parse_duration, parse_pattern
+    from cli.parsing import one_job, parse_duration, parse_pattern, parse_period
     from cli.session import ask, confirm, who
-    from xms.cutover import CutoverOrder
+    from xms.cutover import CutoverOrder, OnFailure
 
     job_id = one_job(job, job_option)
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
@@ -60,7 +64,8 @@ def cutover(  # noqa: PLR0913 - the command's options
         who=who(),
         shutdown_timeout_seconds=parse_duration(shutdown_timeout, "--shutdown-timeout"),
         hard_power_off=not no_hard_power_off,
-        power_on_source_after_failure=not keep_source_off,
+        on_failure=OnFailure(on_failure),
+        rollback_period_seconds=parse_period(rollback_period, "--rollback-period"),
         console_evidence=parse_pattern(console_evidence, "--console-evidence"),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),

@@ -206,6 +206,7 @@ class Cutover(Model):
     source_was_running: bool = Field(default=True, description="before the cutover; a roll-back brings it back to that")
     verified_bytes: int = Field(default=0, description="of the final delta, read back from the volumes and compared")
     completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
+    kept: bool = Field(default=False, description="it failed, and nothing was undone: its order said keep-off")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
