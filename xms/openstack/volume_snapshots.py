@@ -161,10 +161,16 @@ def _revert(cloud: Cloud, snapshot: VolumeSnapshot, job_id: str, pulse: Pulse) -
     with translated(f"volume {volume_id} was not taken back to snapshot {snapshot_id}"):
         cloud.volumes.revert_volume_to_snapshot(volume_id, snapshot_id)
     attachments.wait_available(cloud, volume_id, pulse=pulse, timeout=REVERTING_SECONDS)
-    _wait_complete(cloud, snapshot_id, pulse)
     with translated(f"it was not written down that volume {volume_id} is back at its snapshot"):
         cloud.volumes.set_volume_metadata(volume_id, **{REVERTED_KEY: snapshot_id})
-    _delete(cloud, snapshot_id, pulse)
+    _wait_complete(cloud, snapshot_id, pulse)
+    try:
+        _delete(cloud, snapshot_id, pulse)
+    except TargetFault:
+        # A call that was believed lost takes the volume back once more just now.
+        _wait_complete(cloud, snapshot_id, pulse)
+        attachments.wait_available(cloud, volume_id, pulse=pulse, timeout=REVERTING_SECONDS)
+        _delete(cloud, snapshot_id, pulse)
 
 
 def remove(cloud: Cloud, order: VolumesOrder, pulse: Pulse) -> SnapshotsLeft:
