@@ -51,8 +51,7 @@ def create(cloud: Cloud, project: Project, user: User, volume: Volume, *, forced
 def _check_quota(cloud: Cloud, project: Project, volume: Volume) -> None:
     limit, used = project.quota.snapshots, len(cloud.of_project(cloud.snapshots, project))
     if 0 <= limit <= used:
-        text = f"Maximum number of snapshots allowed ({limit}) exceeded for quota 'snapshots'."
-        raise Refused(413, f"SnapshotLimitExceeded: {text}")
+        raise Refused(413, f"SnapshotLimitExceeded: Maximum number of snapshots allowed ({limit}) exceeded")
     volumes.check_size_quota(cloud, project, volume.size, volume.volume_type)
 
 

@@ -374,8 +374,8 @@ class Cloud:
             raise Refused(404, text) from None
 
     def snapshots_of(self, volume: Volume) -> list[Snapshot]:
-        """The volume's snapshots, oldest first; those on their way out are left out."""
-        return [each for each in self.snapshots.values() if each.volume is volume and each.status != "deleting"]
+        """The volume's snapshots, oldest first, those on their way out, too."""
+        return [each for each in self.snapshots.values() if each.volume is volume]
 
     def attachments_of(self, volume: Volume) -> list[Attachment]:
         """Who uses the volume, or reserved it."""

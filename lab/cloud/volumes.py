@@ -111,8 +111,7 @@ def extend(cloud: Cloud, project: Project, volume: Volume, size: int) -> None:
 
 def delete(cloud: Cloud, volume: Volume) -> None:
     """Delete a volume that nobody uses; gone in a while."""
-    has_snapshots = any(snapshot.volume is volume for snapshot in cloud.snapshots.values())
-    if volume.status not in DELETABLE or cloud.attachments_of(volume) or has_snapshots:
+    if volume.status not in DELETABLE or cloud.attachments_of(volume) or cloud.snapshots_of(volume):
         raise Refused(
             400,
             "Invalid volume: Volume status must be available or error or error_restoring or error_extending or "

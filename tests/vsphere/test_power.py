@@ -162,15 +162,11 @@ def moving() -> Exception:
 def test_a_vm_that_is_being_moved_to_another_host_is_asked_again_when_it_is_there(
     vcenter: AVcenter, session: VsphereSession, pulse: CountingPulse
 ) -> None:
-    vcenter.server.faults.fail(
-        "ShutdownGuest", lambda: vim.fault.TaskInProgress(task=vim.Task("task-1"), msg="vMotion"), times=2
-    )
+    vcenter.server.faults.fail("ShutdownGuest", moving, times=2)
     assert power_off(session, an_order(vcenter, seconds=30), pulse=pulse).how == "guest shut down"
     vcenter.web.power_on()
     vcenter.web.stubborn = True
-    vcenter.server.faults.fail(
-        "PowerOffVM_Task", lambda: vim.fault.TaskInProgress(task=vim.Task("task-1"), msg="vMotion"), times=2
-    )
+    vcenter.server.faults.fail("PowerOffVM_Task", moving, times=2)
     assert power_off(session, an_order(vcenter), pulse=pulse).how == "powered off hard"
 
 
