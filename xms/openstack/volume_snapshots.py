@@ -221,7 +221,12 @@ def _ask_to_delete(cloud: Cloud, snapshot_id: str) -> None:
 
 
 def _delete(cloud: Cloud, snapshot_id: str, pulse: Pulse) -> None:
+    """Delete it once Cinder is done with it, and wait until it is gone."""
     last = ""
+    try:
+        _wait_complete(cloud, snapshot_id, pulse)
+    except TargetNotFound:
+        return
 
     def gone() -> bool | None:
         nonlocal last
