@@ -24,6 +24,7 @@ from cli import (  # noqa: F401
     registration,
     rehearse,
     report,
+    rollback,
     source,
     target,
     verbs,

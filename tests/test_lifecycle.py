@@ -20,7 +20,18 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
 from xms.commands import accept, refuse_unless_allowed
 from xms.comparing import Comparing
-from xms.cutover import Cutover, CutoverOrder, Rehearsal, Rehearse, SyncFigures, Window, WithdrawCutover
+from xms.cutover import (
+    Cutover,
+    CutoverOrder,
+    FinalizeOrder,
+    OnFailure,
+    Rehearsal,
+    Rehearse,
+    RollBackOrder,
+    SyncFigures,
+    Window,
+    WithdrawCutover,
+)
 from xms.errors import Refused
 from xms.job import JobInput, JobState
 from xms.lifecycle import CleanUp, Finish, Wait, next_step
@@ -61,6 +72,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     CutoverOrder(window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
     CutoverOrder(at=START, window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
     WithdrawCutover(),
+    CutoverOrder(on_failure=OnFailure.KEEP_OFF),
+    CutoverOrder(rollback_period_seconds=600),
+    RollBackOrder(),
+    FinalizeOrder(),
     Retry(),
     Verify(),
     Rehearse(),
@@ -76,6 +91,7 @@ TABLE: Final = {
     (Phase.READY, Phase.CUTTING_OVER),
     (Phase.CUTTING_OVER, Phase.COMPLETED),
     (Phase.CUTTING_OVER, Phase.READY),
+    (Phase.COMPLETED, Phase.CUTTING_OVER),
     *((phase, Phase.FAILED) for phase in ANYTIME),
     *((phase, Phase.ABANDONED) for phase in ANYTIME),
     # retry goes on where it stood
@@ -118,7 +134,10 @@ class Play:
             self.say(self.draw(st.sampled_from(COMMANDS)))
         elif self.draw(st.integers(0, 9)) == 9:
             # As `run` does when the workflow itself is cancelled, which nothing can refuse.
-            self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
+            if self.workflow.state.phase is Phase.COMPLETED:
+                self.workflow.state.finalize_asked = FinalizeOrder(who="Temporal cancellation")
+            else:
+                self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
 
     def say(self, command: Command) -> None:
         state = self.workflow.state

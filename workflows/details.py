@@ -215,9 +215,8 @@ def _target(spec: MigrationSpec) -> str:
 
 
 def _verbs(state: JobState) -> str:
-    if state.phase is Phase.COMPLETED and state.roll_back_until is not None:
-        return _commands((("rollback", "removes the target, and the source runs again"), ("finalize", "ends the job")))
-    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+    over = state.phase is Phase.COMPLETED and state.roll_back_until is None
+    if over or state.phase is Phase.ABANDONED:
         return "The job is over."
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
         return "No command now. After a failure the source runs again, and the job is Ready."
@@ -229,8 +228,17 @@ def _verbs(state: JobState) -> str:
     verify = (("verify", "compares all of the replica with the source"),) if free else ()
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
+        Phase.COMPLETED: (
+            ("rollback", "removes the target, starts the source; what the target wrote is lost"),
+            ("finalize", f"ends the job; it ends by itself {_time(state.roll_back_until)}"),
+        ),
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
-        Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
+        Phase.FAILED: (
+            ("rollback", "removes the target, starts the source")
+            if state.failed_in is Phase.CUTTING_OVER
+            else ("retry", "goes on where it stood"),
+            *(() if state.source_is_off else (abandon,)),
+        ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
             *_cutover_verbs(state, "moves the VM now"),

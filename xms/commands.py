@@ -163,7 +163,11 @@ def _refused(state: JobState, verb: str, do: str) -> Refused:
 
 
 def _after_failure(state: JobState) -> str:
-    return f"mend the cause, then: xms migration retry {state.job_id}" if state.phase is Phase.FAILED else ""
+    if state.phase is not Phase.FAILED:
+        return ""
+    if state.failed_in is Phase.CUTTING_OVER:
+        return f"take the cutover back with: xms migration rollback {state.job_id}"
+    return f"mend the cause, then: xms migration retry {state.job_id}"
 
 
 def accept(state: JobState, command: Command, now: datetime, *, catches_up: bool = False) -> Receipt:
@@ -235,7 +239,7 @@ def _record_around_cutover(
             return "a rehearsal begins " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
         case RollBackOrder():
             state.roll_back_asked = command
-            return "the target is removed, and the source runs again"
+            return "the target is removed, and the source runs again as soon as it is gone"
         case FinalizeOrder():
             state.finalize_asked = command
             return "the cutover stands; the job ends"

@@ -256,6 +256,7 @@ class Cutover(Model):
     failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
     source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
     completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
+    kept: bool = Field(default=False, description="it failed, and nothing was undone: its order said keep-off")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")

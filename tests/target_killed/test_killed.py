@@ -45,9 +45,13 @@ def test_a_job_that_nothing_happens_to_goes_there_and_back(untouched: Run) -> No
     assert untouched.after["delete the copies"] == untouched.after["release after the sync"]
     assert back.servers == ()
     assert back.ports == ()
+    replica = untouched.after["make snapshots of the volumes"]
+    assert [snapshot.volume for snapshot in replica.snapshots] == ["VM 2000", "VM 2001"]
     assert [(volume.status, volume.attached_to, volume.digest) for volume in back.volumes] == [
-        ("available", (), volume.digest) for volume in there.volumes
+        ("available", (), volume.digest) for volume in replica.volumes
     ]
+    assert [volume.digest for volume in there.volumes] != [volume.digest for volume in replica.volumes]
+    assert back.snapshots == ()
     assert end == Holdings((), (), ())
     calls = [point for points in untouched.points.values() for point in points]
     assert len(calls) >= CALLS_AT_LEAST

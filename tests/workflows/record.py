@@ -24,7 +24,7 @@ from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import ConversionOptions, CutoverOrder, Evidence, Rehearse
+from xms.cutover import ConversionOptions, CutoverOrder, Evidence, FinalizeOrder, OnFailure, Rehearse, RollBackOrder
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -216,6 +216,35 @@ async def seen(client: Client) -> Job:
     return job
 
 
+async def rolled_back(client: Client) -> Job:
+    """Kept as it failed and taken back; completed, rolled back, reverted from snapshots; completed and finalized."""
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world, a_spec("rolled-back")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["see_running"] = [failure("BootFailed")]
+        order = CutoverOrder(who="ann", on_failure=OnFailure.KEEP_OFF)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.rollback, RollBackOrder(who="ann"))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY)
+        world.cheap_snapshots = True
+        order = CutoverOrder(who="ann", rollback_period_seconds=86_400)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.signal("rollback", RollBackOrder(who="ann"))
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.resume, Resume())
+        await job.tells("volume reverted")
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
 async def with_rehearsals(client: Client, vm: str) -> tuple[Job, WorkflowHandle[Any, Any]]:
     """A rehearsal that passes beside syncs, one whose copy does not boot, one that a cutover breaks off."""
     world = World()
@@ -272,6 +301,7 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
+    "rolled-back": rolled_back,
     "limited": limited,
     "host-budget": host_budget,
     "seen": seen,
