@@ -39,6 +39,7 @@ from activities.target import TargetActivities
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import (
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     ListSourcesWorkflow,
@@ -65,6 +66,7 @@ WORKFLOWS: Final = [
     ListSourcesWorkflow,
     CheckSourceWorkflow,
     ListVmsWorkflow,
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     PreflightWorkflow,
 ]

@@ -23,9 +23,10 @@ from statistics import median
 from typing import Final, Protocol
 
 from xms.cutover import Cutover, CutoverOrder, Measured, PredictedPart, Prediction, Rehearsal, SyncFigures
-from xms.models import Disk
+from xms.models import Disk, Phase
 from xms.quantities import rate as rate_in_words
 from xms.quantities import short_duration, size
+from xms.status import JobStatus
 
 ASSUMED_SHUTDOWN: Final = 30.0
 ASSUMED_CONVERSION: Final = 120.0
@@ -270,6 +271,16 @@ def predict(job: Job, order: CutoverOrder, now: datetime, *, warm_pass: bool = T
     shutdown = _shutdown(job, order)
     changing = 0.0 if job.source_power == "poweredOff" else since + seconds_to_the_shutdown(job) + shutdown.seconds
     return _of(job, order, now, shutdown, changing)
+
+
+def prediction_of(status: JobStatus, now: datetime) -> Prediction | None:
+    """Of a job's scheduled cutover, or else of one that was ordered now; None where none can begin.
+
+    It is reckoned by whoever asks: a job that waits knows no time between its tasks.
+    """
+    if status.phase not in {Phase.READY, Phase.SYNCING}:
+        return None
+    return predict(status, status.cutover_ordered or CutoverOrder(), now)
 
 
 def shortest(job: Job, order: CutoverOrder, now: datetime) -> Prediction | None:

@@ -23,6 +23,7 @@ from lab.programs import find_program
 from tests.cli.place import Place
 from workflows.names import DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -174,6 +175,7 @@ class Background:
                         CheckTargetWorkflow,
                         ListTargetsWorkflow,
                         ListVmsWorkflow,
+                        CheckCutoverWorkflow,
                         CheckMigrationWorkflow,
                         PreflightWorkflow,
                     ],

@@ -29,6 +29,14 @@ class TargetChecked(Model):
     zeroed_volumes: bool = Field(default=False, description="new volumes of this type read as zeroes")
 
 
+class CheckCutover(Model):
+    """Would a cutover of this job pass its gates?"""
+
+    spec: MigrationSpec = Field(description="with the mappings of that cutover")
+    moref: str = Field(description="the VM's id in the source")
+    known: tuple[Nic, ...] = Field(default=(), description="the job's NICs, as of CheckTarget")
+
+
 class MigrationChecked(Model):
     """What a submit would be based on."""
 
