@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import comparing
+from cli import comparing, prediction
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.nics import nic_line
 from xms import quantities
@@ -122,9 +122,9 @@ def what_is_next(status: JobStatus, now: datetime) -> Text:
         return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
     if compared:
         return Text(compared.words)
-    if status.next_sync_at:
-        return Text(_until(status, now))
-    return Text(status.doing or ABSENT)
+    coming = [_until(status, now)] if status.next_sync_at else []
+    coming += [planned] if (planned := prediction.is_next(status, now)) else []
+    return Text("; ".join(coming) or status.doing or ABSENT)
 
 
 def _until(status: JobStatus, now: datetime) -> str:
@@ -161,6 +161,8 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     yield _facts([("target", Text(_target(status)))])
     if status.rate_limit:
         yield _facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
+    if planned := prediction.facts(status):
+        yield _facts(planned)
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)
@@ -298,6 +300,10 @@ def _unseeded(disk: Disk) -> str:
 
 def cutover(record: Cutover, phase: Phase) -> Iterator[RenderableType]:
     """The last cutover, step by step, and its downtime."""
+    if not record.steps:
+        if record.trouble:
+            yield _facts([("cutover", Text(f"{record.trouble.what}: {record.trouble.because}"))])
+        return
     table = columns("CUTOVER STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
     for step in record.steps:
         took = (
@@ -351,7 +357,7 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
                 yield f"manual; sync with: xms migration sync {name}"
             else:
                 yield f"sync {_until(status, now)} (every {every})"
-            yield f"cut over with: xms migration cutover {name}"
+            yield from prediction.advice(status)
         case Phase.FAILED if status.trouble and status.trouble.kind == "BrokenOff":
             yield "see above"
         case Phase.FAILED:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from xms import differences, verification
+from xms import differences, prediction, schedule, verification
 from xms.change_map import ByteRanges
-from xms.cutover import Cutover, StepRecord
+from xms.cutover import Cutover, CutoverOrder, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
@@ -62,8 +62,30 @@ def _metrics(state: JobState) -> str:
         ("Rate limit", rate(state.rate_limit) if state.rate_limit else "none"),
         ("Cadence", "manual" if state.cadence_seconds is None else f"every {duration(state.cadence_seconds)}"),
         ("Next sync", _next_sync(state)),
+        ("Downtime of a cutover", _downtime_of_a_cutover(state)),
+        ("Scheduled cutover", _scheduled(state)),
     )
-    return "**Replica**\n\n" + "\n".join(f"- **{name}**: {value}" for name, value in rows)
+    return "**Replica**\n\n" + "\n".join(f"- **{name}**: {value}" for name, value in rows if value)
+
+
+def _downtime_of_a_cutover(state: JobState) -> str:
+    """As it was right after the last sync, since nothing here knows what time it is now."""
+    if state.phase not in {Phase.READY, Phase.SYNCING} or state.last_sync_at is None:
+        return ""
+    predicted = prediction.predict(state, state.cutover_asked or CutoverOrder(), state.last_sync_at)
+    if predicted is None:
+        return ""
+    assumed = [part.name for part in predicted.parts if not part.measured]
+    rest = f", of which {' and '.join(assumed)} only assumed" if assumed else ""
+    return f"about {duration(predicted.seconds)} right after a sync{rest}"
+
+
+def _scheduled(state: JobState) -> str:
+    order = state.cutover_not_begun
+    if order is None or not schedule.is_scheduled(order):
+        return ""
+    failed = "; it does not begin while the job is Failed" if state.phase is Phase.FAILED else ""
+    return f"{schedule.in_words(order)}, ordered by {order.who or 'somebody'}{failed}"
 
 
 def _lag(state: JobState) -> str:
@@ -170,15 +192,26 @@ def _verbs(state: JobState) -> str:
     limit = ("set-rate-limit", '`{"who": "you", "rate_limit": 52428800}`, bytes a second; null is none')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
-    free = not verification.runs(state) and state.cutover_asked is None
+    order = state.cutover_not_begun
+    scheduled = order is not None and schedule.is_scheduled(order)
+    free = not verification.runs(state) and (order is None or scheduled)
     verify = (("verify", "compares all of the replica with the source"),) if free else ()
+    withdraw = (("withdraw-cutover", "takes back the cutover that has not begun"),) if order is not None else ()
+    now, after = ("moves the VM now", "moves the VM after this sync")
+    if scheduled:
+        now, after = f"{now}, or at another time: it replaces the scheduled one", f"{after}, or at another time"
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
-        Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
+        Phase.FAILED: (
+            ("retry", "goes on where it stood"),
+            *withdraw,
+            *(() if state.source_is_off else (abandon,)),
+        ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
-            ("cutover", "moves the VM now"),
+            *((("cutover", now),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
@@ -187,7 +220,8 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
-            ("cutover", "moves the VM after this sync"),
+            *((("cutover", after),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
