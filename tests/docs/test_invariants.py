@@ -12,6 +12,7 @@ from xms.models import Phase
 
 PAGE: Final = ROOT / "docs" / "architecture.md"
 OPERATING: Final = ROOT / "docs" / "operating.md"
+CUTOVER: Final = ROOT / "docs" / "cutover.md"
 
 
 @cache
@@ -36,7 +37,7 @@ def test_every_phase_is_explained_to_the_operator() -> None:
 
 
 def test_every_step_of_the_cutover_is_explained_with_its_undo() -> None:
-    steps = rows(OPERATING, "## Cutover and roll-back")
+    steps = rows(CUTOVER, "## What it does")
     assert list(steps) == [step.name for step in ITINERARY]
     for step in ITINERARY:
         what, undo = steps[step.name]
