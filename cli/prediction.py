@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from cli.layout import columns
 from xms import quantities, schedule
 from xms.cutover import CutoverOrder, Prediction
 from xms.models import Phase
@@ -75,10 +76,8 @@ def advice(status: JobStatus) -> Iterator[str]:
 
 def table(prediction: Prediction) -> Table:
     """The parts one below the other, each with what it is reckoned from."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    grid.add_column("PART", no_wrap=True)
-    grid.add_column("PREDICTED", no_wrap=True, justify="right")
-    grid.add_column("RECKONED FROM", overflow="fold")
+    grid = columns("PART", "PREDICTED", "RECKONED FROM", right=("PREDICTED",))
+    grid.columns[-1].no_wrap = False
     for part in prediction.parts:
         grid.add_row(part.name, quantities.short_duration(part.seconds), part.basis)
     grid.add_row("downtime", quantities.short_duration(prediction.seconds), "all of them")

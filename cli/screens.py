@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import comparing, prediction
+from cli.cutover_screens import cutover
 from cli.figures import Progress, disk_progress, sync_progress
+from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
 from xms import quantities
-from xms.cutover import Cutover
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
@@ -32,28 +33,12 @@ PHASE_STYLES: Final = {
     Phase.FULL_SYNC: "cyan",
     Phase.SYNCING: "cyan",
 }
-TROUBLE_STYLE: Final = "red"
-
-WIDE: Final = 100
-"""Columns from which a screen has room for whole volume ids and three figures beside each other."""
-
 BAR: Final = 40
 
 ALL_DISKS: Final = "all disks"
 
 NEXT_COLUMNS: Final = 30
 """What the list's last column needs at least, so that a sentence in it can be read."""
-
-INDENT: Final = (0, 0, 0, 2)
-
-
-def columns(*headers: str, right: Sequence[str] = ()) -> Table:
-    """A table as all screens have it: no lines, upper-case headers, two spaces between columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for header in headers:
-        table.add_column(header, no_wrap=True, overflow="fold", justify="right" if header in right else "left")
-    return table
-
 
 # --- the list ---------------------------------------------------------------------------------------------------------
 
@@ -147,22 +132,22 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     parts: list[RenderableType] = [heading(status, now, width), Text("")]
     parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
     if status.verification and comparing.is_running(status):
-        parts += [_facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
+        parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
         parts += [Text(""), *cutover(status.cutover, status.phase)]
     if status.trouble:
-        parts += [Text(""), _facts(list(trouble(status.trouble)))]
+        parts += [Text(""), facts(list(trouble(status.trouble)))]
     return Group(*parts)
 
 
 def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableType]:
     yield heading(status, now, width)
-    yield _whole("job", status.job_id)
-    yield _facts([("target", Text(_target(status)))])
+    yield whole("job", status.job_id)
+    yield facts([("target", Text(_target(status)))])
     if status.rate_limit:
-        yield _facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
+        yield facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
     if planned := prediction.facts(status):
-        yield _facts(planned)
+        yield facts(planned)
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)
@@ -171,19 +156,19 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
         yield Padding(disks(status, wide=width >= WIDE), INDENT, expand=False)
     if status.nics:
         yield Text("")
-        yield _facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+        yield facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
     if status.verification:
         yield Text("")
-        yield _facts(comparing.facts(status.verification, TROUBLE_STYLE))
+        yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
         yield from cutover(status.cutover, status.phase)
     if status.trouble:
         yield Text("")
-        yield _facts(list(trouble(status.trouble)))
+        yield facts(list(trouble(status.trouble)))
     yield Text("")
     labels = itertools.chain(["next"], itertools.repeat(""))
-    yield from (_whole(label, line) for label, line in zip(labels, advice(status, now), strict=False))
+    yield from (whole(label, line) for label, line in zip(labels, advice(status, now), strict=False))
 
 
 def heading(status: JobStatus, now: datetime, width: int) -> Text:
@@ -231,7 +216,7 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
     if status.doing or progress:
         yield Text("")
         reason = f"{status.sync.reason} sync: " if status.sync else ""
-        yield _facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
+        yield facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
     if progress:
         labels = {disk.key: disk.label for disk in status.disks}
         parts = [(labels.get(stream.disk_key, str(stream.disk_key)), stream.disk_key) for stream in status.progress]
@@ -244,7 +229,7 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
         yield Padding(Text(compared.words), (0, 0, 0, 4), expand=False)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
-        yield _facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+        yield facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
 
 
 def _progress_lines(label: str, progress: Progress | None) -> Iterator[RenderableType]:
@@ -296,45 +281,6 @@ def _unseeded(disk: Disk) -> str:
     if disk.baseline.change_id is None:
         return "all"
     return quantities.size(disk.baseline.unseeded_bytes) if disk.baseline.unseeded_bytes else ABSENT
-
-
-def cutover(record: Cutover, phase: Phase) -> Iterator[RenderableType]:
-    """The last cutover, step by step, and its downtime."""
-    if not record.steps:
-        if record.trouble:
-            yield _facts([("cutover", Text(f"{record.trouble.what}: {record.trouble.because}"))])
-        return
-    table = columns("CUTOVER STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
-    for step in record.steps:
-        took = (
-            ABSENT
-            if step.ended_at is None
-            else quantities.short_duration((step.ended_at - step.started_at).total_seconds())
-        )
-        style = TROUBLE_STYLE if step.outcome == "failed" else ""
-        table.add_row(step.name, f"{step.started_at.astimezone():%H:%M:%S}", took, Text(step.outcome, style=style))
-    yield Padding(table, INDENT, expand=False)
-    facts = [("downtime", Text(text)) for text in _downtime(record, phase)]
-    if record.evidence:
-        facts.append(("evidence", Text(record.evidence)))
-    if record.server_id:
-        facts.append(("server", Text(record.server_id)))
-    if facts:
-        yield _facts(facts)
-
-
-def _downtime(record: Cutover, phase: Phase) -> Iterator[str]:
-    if record.downtime_started_at is None:
-        return
-    how = f" ({record.power_off})" if record.power_off else ""
-    began = f"{record.downtime_started_at.astimezone():%H:%M:%S}"
-    if record.downtime_ended_at is None and phase in {Phase.CUTTING_OVER, Phase.FAILED}:
-        yield f"since {began}{how}"
-    elif record.downtime_ended_at is None:
-        yield f"from {began}{how} until the roll-back"
-    else:
-        seconds = (record.downtime_ended_at - record.downtime_started_at).total_seconds()
-        yield f"{quantities.short_duration(seconds)}{how}"
 
 
 def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
@@ -392,17 +338,3 @@ def lag(status: JobStatus, now: datetime) -> str:
     seconds = status.lag_seconds(now)
     over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
     return ABSENT if seconds is None or over else quantities.duration(seconds)
-
-
-def _whole(label: str, text: str) -> Text:
-    """A line with something to copy in it: left to the terminal to wrap, since a break of ours would be copied too."""
-    return Text(f"  {label:<9}  {text}", no_wrap=True, overflow="ignore")
-
-
-def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, min_width=9)
-    grid.add_column(overflow="fold")
-    for label, text in facts:
-        grid.add_row(label, text)
-    return Padding(grid, INDENT, expand=False)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cli import comparing, screens
 from cli.figures import as_json, sync_progress
+from cli.layout import TROUBLE_STYLE
 from cli.output import Output, console, print_json_line
 from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
 from xms.models import Phase
@@ -118,7 +119,7 @@ class LiveScreen:
         width = self.live.console.width
         parts = [screens.live(status, datetime.now(UTC), width)]
         if silence:
-            parts.append(Text(f"  no news: {silence}", style=screens.TROUBLE_STYLE))
+            parts.append(Text(f"  no news: {silence}", style=TROUBLE_STYLE))
         self.live.update(Group(*parts), refresh=True)
 
 

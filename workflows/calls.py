@@ -110,6 +110,13 @@ BOOT: Final[Policy] = {
 """The source is off meanwhile: an instance that does not come up after three tries will not at the tenth."""
 
 
+SNAPSHOTS: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(minutes=3),
+}
+"""Snapshots of volumes are made beside the conversion, and the downtime must not wait for slow ones."""
+
+
 def power_off(shutdown_timeout_seconds: int) -> Policy:
     """The guest is given its whole time, and vCenter some more; a repeat waits for the same shutdown."""
     return {**CONTROL, "start_to_close_timeout": timedelta(seconds=shutdown_timeout_seconds, minutes=10)}

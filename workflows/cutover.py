@@ -8,7 +8,7 @@ the next sync mends them.
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
 from typing import Final
 
 from temporalio import workflow
@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.conversion import ConversionActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
+    from workflows import volume_snapshots
     from workflows.calls import (
         BOOT,
         CLEAN_UP,
@@ -27,23 +28,26 @@ with workflow.unsafe.imports_passed_through():
         evidence,
         explain,
         failure_type,
+        heed_cancellation,
         host_is_lost,
         on_host,
         power_off,
         refusal,
     )
     from workflows.host_slots import HostSlots, give_reserved_back
+    from workflows.names import LOOKS_AGAIN, SOURCE_FIRST
     from workflows.sync import Sync
     from workflows.warm_passes import WarmPasses
-    from xms import go_no_go
+    from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
-    from xms.errors import ConversionFailed, SourceRunning
+    from xms.errors import BadInput, ConversionFailed, SourceRunning
+    from xms.evidence import described, needs_address
     from xms.go_no_go import Verdict
-    from xms.job import JobState
-    from xms.models import Baseline, MigrationSpec, SecureBoot
+    from xms.job import JobState, shortened
+    from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
     from xms.orders.conversion import ConversionOrder, Convert, Converted
-    from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
+    from xms.orders.source import MARK, MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
         BootServer,
         CheckTarget,
@@ -56,6 +60,9 @@ with workflow.unsafe.imports_passed_through():
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
+
+FOUND_LIMIT: Final = 300
+"""Characters of what a step came to: a line, however many NICs a VM has."""
 
 NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
@@ -71,16 +78,30 @@ class CutoverRun(WarmPasses):
         self.vm = state.vm_order(spec)
         self.target = state.target_order(spec)
         self.converted: Converted | None = None
+        self.cheap_snapshots = False
+        self.server_removed = False
 
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
-        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
+        check = CheckTarget(
+            spec=spec, vm=vm, for_cutover=True, known=self.state.nics, evidence=self.order.awaited_evidence
+        )
         target = await call(TargetActivities.check_target, check, **CONTROL)
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
+        running = "runs" if vm.power_state == "poweredOn" else "is off already"
+        disks, nics = quantities.counted(len(vm.disks), "disk"), quantities.counted(len(target.nics), "NIC")
+        self._note_step(found=f"the source {running}; {disks}, {nics}")
+        self.cheap_snapshots = target.cheap_snapshots
+        self._decide(
+            "a roll-back after the target ran takes the volumes back to snapshots"
+            if self.cheap_snapshots
+            else "a roll-back after the target ran copies every disk in full again",
+            f"of what is known of volume type {self.spec.volume_type} (target.snapshot_volume_types)",
+        )
         if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
             self.follow(found)
 
@@ -89,6 +110,23 @@ class CutoverRun(WarmPasses):
         order = MakePorts(target=self.target, instance_name=self.spec.instance_name, nics=self.state.nics)
         made = await call(TargetActivities.make_ports, order, **CONTROL)
         self.state.nics = made.nics
+        self._note_step(found=shortened("; ".join(_port(nic) for nic in made.nics), FOUND_LIMIT))
+        self._refuse_unseen()
+
+    def _refuse_unseen(self) -> None:
+        """Where the ports got no address, nothing can be seen at one; better told before the downtime than after it."""
+        unseen = [described(evidence) for evidence in self.order.evidence if needs_address(evidence)]
+        if unseen and not self._addresses():
+            raise refusal(
+                BadInput,
+                f"the target of {self.vm.vm} could not be seen by {', '.join(unseen)}",
+                because="Neutron gave its ports no address: their networks have no subnet",
+                means="the source was not touched",
+                do="name an address, as in tcp=22,address=ADDRESS, or take evidence by the console",
+            )
+
+    def _addresses(self) -> tuple[str, ...]:
+        return tuple(address for nic in self.state.nics for address in nic.port_ips)
 
     async def remove_ports(self) -> None:
         """Take the ports back that this job made."""
@@ -101,6 +139,7 @@ class CutoverRun(WarmPasses):
     async def reserve_stream(self) -> None:
         """A stream from the source's host, so that the final delta waits for none with the source off."""
         await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
+        self._note_step(found=f"of {self.state.source_host}" if self.state.reserved_slot else "the host has no limit")
         # The last moment before the source is stopped: the stream may have been waited for.
         self.follow(go_no_go.before_the_source_is_stopped(self.state, self.order, workflow.now()))
 
@@ -115,17 +154,20 @@ class CutoverRun(WarmPasses):
             vm=self.vm,
             shutdown_timeout_seconds=self.order.shutdown_timeout_seconds,
             hard_power_off=self.order.hard_power_off,
+            was_running=self.state.cutover.source_was_running if self.state.cutover else False,
         )
         policy = power_off(self.order.shutdown_timeout_seconds)
         off = await call(SourceActivities.power_off, order, **policy)
         self._record(power_off=off.how)
+        self._note_step(found=f"{off.how}: {off.because}" if off.because else off.how)
 
     async def power_on(self) -> None:
         """Let the source run again if it did, unless the operator chose otherwise. The target is gone by then."""
         if self.state.cutover is not None and not self.state.cutover.source_was_running:
             self._note("source stays off", "as it was before the cutover")
-        elif self.order.power_on_source_after_failure:
+        elif self.order.power_on_source_after_failure or self.state.rolling_back:
             await call(SourceActivities.power_on, self.vm, **CLEAN_UP)
+            self._record(source_on_at=workflow.now())
         else:
             self._note("source stays off", "as the cutover's order says")
         self.state.source_is_off = False
@@ -142,7 +184,7 @@ class CutoverRun(WarmPasses):
     async def convert(self) -> None:
         """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
         for _ in range(CONVERSION_TRIES):
-            converted = await self._convert_on_overlays()
+            converted = await self._beside_snapshots()
             self._count_as_unseeded(converted)
             committing = workflow.now()
             try:
@@ -154,11 +196,24 @@ class CutoverRun(WarmPasses):
                 await self.final_delta()
             else:
                 self.converted = converted
-                self._worked("Guest Fixes", converted.seconds, workflow.now() - committing)
+                if converted.seconds:
+                    # An older worker measured nothing.
+                    took = converted.seconds + (workflow.now() - committing).total_seconds()
+                    self._note_step(work_seconds=took)
                 return
         raise ApplicationError(
             f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True
         )
+
+    async def _beside_snapshots(self) -> Converted:
+        """Convert, and make the snapshots of the volumes meanwhile: both only read them."""
+        if not self.cheap_snapshots:
+            return await self._convert_on_overlays()
+        heed_cancellation()
+        converting = asyncio.create_task(self._convert_on_overlays())
+        # Both have ended before anything else is done, whichever failed: nothing is asked of the cloud behind our back.
+        await asyncio.gather(converting, volume_snapshots.take(self.spec, self.state), return_exceptions=True)
+        return await converting
 
     async def _convert_on_overlays(self) -> Converted:
         order = Convert(
@@ -201,7 +256,7 @@ class CutoverRun(WarmPasses):
 
     async def forget_conversion(self) -> None:
         """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
-        order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids)
+        order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids, after_server=self.server_removed)
         await call(TargetActivities.release_volumes, order, **CLEAN_UP)
 
     async def finalize(self) -> None:
@@ -223,6 +278,7 @@ class CutoverRun(WarmPasses):
             guest_agent=self.spec.guest_agent,
         )
         await call(TargetActivities.finalize_volumes, order, **CONTROL)
+        self._note_step(found=f"{converted.firmware}, {converted.machine}, disks on {converted.block_bus}")
 
     def _secure_boot(self) -> SecureBoot:
         """As ordered, else as the source has it, where a host can: the conversion may have changed what is signed."""
@@ -250,12 +306,16 @@ class CutoverRun(WarmPasses):
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)
+        self._note_step(found=f"server {made.server_id}")
 
     async def remove_server(self) -> None:
         """Remove the target instance and see that it is gone: the source may run only then."""
         server = self.state.cutover.server_id if self.state.cutover else None
-        order = ServerOrder(target=self.target, server_id=server or "")
+        # That its volumes are free is seen when they are released, which the source need not wait for.
+        free = not workflow.patched(SOURCE_FIRST)
+        order = ServerOrder(target=self.target, server_id=server or "", see_volumes_free=free)
         await call(TargetActivities.remove_server, order, **CLEAN_UP)
+        self.server_removed = True
         self._record(server_id=None)
 
     async def see_running(self) -> None:
@@ -264,24 +324,43 @@ class CutoverRun(WarmPasses):
         order = SeeRunning(
             server=ServerOrder(target=self.target, server_id=server or ""),
             console_evidence=self.order.console_evidence,
+            evidence=self.order.evidence,
+            addresses=self._addresses(),
+            vm=self.vm.vm,
             timeout_seconds=self.order.evidence_timeout_seconds,
         )
         policy = evidence(self.order.evidence_timeout_seconds)
         seen = await call(TargetActivities.see_running, order, **policy)
         self._record(evidence=seen.evidence)
+        self._note_step(found=seen.evidence)
+        if workflow.patched(LOOKS_AGAIN):
+            await self._refuse_running()
 
     async def complete(self) -> None:
         """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
         server = self.state.cutover.server_id if self.state.cutover else None
-        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.destination}"
+        text = f"{MARK} {self.state.job_id} to server {server} in project {self.spec.destination}"
         discard = self._conversion_order()
         try:
             mark = MarkMigrated(vm=self.vm, text=text)
             await call(SourceActivities.mark_migrated, mark, **CONTROL)
             await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
+            self._note_step(found="the source is marked as migrated")
         except ActivityError as error:
             trouble = explain(error, "finishing touches after the cutover")
             self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+
+    async def take_mark_back(self) -> None:
+        """The source is what it was before: nothing on it says that it moved."""
+        await call(SourceActivities.unmark_migrated, self.vm, **CLEAN_UP)
+
+    async def see_source_is_there(self) -> None:
+        """Before a target is removed that people use: what is to take its place can be asked for.
+
+        Raises:
+            ActivityError: the source does not know the VM any more, or does not answer.
+        """
+        await self._inspect()
 
     async def _inspect(self) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
@@ -295,7 +374,7 @@ class CutoverRun(WarmPasses):
                 SourceRunning,
                 f"{self.vm.vm} was started during its cutover",
                 because=f"vSphere says that it is {vm.power_state}",
-                means="what it writes now is not in the replica, so the target is not started",
+                means="what it writes now is not in the replica, so the target is not left running beside it",
                 do="keep it off during a cutover (high availability and operators may start it), then order it again",
             )
 
@@ -311,21 +390,20 @@ class CutoverRun(WarmPasses):
             self._record(decisions=(*self.state.cutover.decisions, decision))
         self._note("decided", f"{what}: {because}" if because else what)
 
+    def _note_step(self, **changes: object) -> None:
+        """Write down what the step that runs came to, for the report: fields of StepRecord."""
+        if self.state.cutover is not None:
+            self.state.cutover = self.state.cutover.with_running(**changes)
+
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:
             self.state.cutover = self.state.cutover.model_copy(update=changes)
 
-    def _worked(self, step: str, seconds: float, more: timedelta) -> None:
-        """What a step took without the product's own part in it; an older worker measured nothing."""
-        if self.state.cutover is None or not seconds:
-            return
-        steps = tuple(
-            record.model_copy(update={"work_seconds": seconds + more.total_seconds()})
-            if record.name == step
-            else record
-            for record in self.state.cutover.steps
-        )
-        self._record(steps=steps)
-
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)
+
+
+def _port(nic: Nic) -> str:
+    """'Network adapter 1 on internal-net: 10.20.0.15, 00:50:56:9a:11:02'."""
+    mac = nic.port_mac or nic.mac
+    return f"{nic.label} on {nic.network}: {', '.join((*nic.port_ips, mac)) or 'no address'}"

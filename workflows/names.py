@@ -38,6 +38,13 @@ def budget_id(source: str, host: str) -> str:
     return f"budget-{source}-{host}".replace("/", "-").replace(" ", "-")
 
 
+SOURCE_FIRST: Final = "source-before-clean-up"
+"""Marks, in the histories of jobs, the runs in which a roll-back starts the source before it cleans up."""
+
+LOOKS_AGAIN: Final = "looks-at-the-source-after-the-boot"
+"""The same for runs in which the source is looked at once more when the target was seen running."""
+
+
 PHASE: Final = SearchAttributeKey.for_keyword("XmsPhase")
 SOURCE: Final = SearchAttributeKey.for_keyword("XmsSource")
 VM: Final = SearchAttributeKey.for_keyword("XmsVm")

@@ -32,8 +32,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.commits import Commits, Planned
     from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
+    from workflows.names import SOURCE_FIRST
     from workflows.preparation import make_volume
     from workflows.source_snapshot import take_tracked_snapshot
+    from workflows.volume_snapshots import restore
     from xms import quantities, verification
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
@@ -116,9 +118,14 @@ class Sync:
         self.commits = Commits(self.state, self.comparing)
         self.figures, self.waits = None, []
         try:
+            if not final:
+                await restore(self.spec, self.state)
             snapshot = await take_tracked_snapshot(self.spec, self.state, self.reason)
             await self._copy(snapshot, final=final)
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
+            if final and not isinstance(error, HostIsBusy) and workflow.patched(SOURCE_FIRST):
+                self._leave_for_the_next()
+                raise
             # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
             await to_the_end(self._clean_up())
             raise
@@ -160,6 +167,7 @@ class Sync:
                 self.commits.commit(item, outcome)
             elif isinstance(outcome, ActivityError) and not final:
                 self.commits.what_is_flushed(item, outcome)
+        self._count([outcome for outcome in outcomes if isinstance(outcome, StreamResult)], streams)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]
@@ -354,8 +362,33 @@ class Sync:
         text = f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s"
         self._note("sync committed", f"{text}, {frozen}" if frozen else text)
 
+    def _count(self, results: Sequence[StreamResult], streams: int) -> None:
+        """For the report: what a cutover's step moved and verified, and what the streams alone took at the least."""
+        cutover = self.state.cutover
+        if cutover is None or cutover.running is None:
+            return
+        at_a_time = min(streams, self.state.host.at_a_time) if self.state.host else streams
+        seconds = [result.seconds for result in results]
+        took = max(max(seconds, default=0.0), sum(seconds) / max(1, at_a_time))
+        step = cutover.running
+        cutover = cutover.with_running(
+            bytes=(step.bytes or 0) + sum(result.bytes_read for result in results),
+            work_seconds=(step.work_seconds or 0.0) + took,
+        )
+        if self.final:
+            verified = cutover.verified_bytes + sum(result.bytes_read for result in results if result.verified)
+            cutover = cutover.with_running(found=f"{quantities.size(verified)} read back and compared")
+            cutover = cutover.model_copy(update={"verified_bytes": verified})
+        self.state.cutover = cutover
+
     def _remember(self, figures: SyncFigures) -> None:
         self.state.recent_syncs = (*self.state.recent_syncs, figures)[-SYNCS_REMEMBERED:]
+
+    def _leave_for_the_next(self) -> None:
+        """The source is off, and is to run again: neither its snapshot nor an attachment hinders that."""
+        self.state.clean_up_at = workflow.now()
+        self.state.sync = None
+        self.state.doing = ""
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""

@@ -11,6 +11,7 @@ from typing import Final
 from xms import quantities, schedule, verification
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import BadInput, Refused
+from xms.evidence import refuse_unusable
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -82,6 +83,8 @@ def refuse_unless_allowed(state: JobState, command: Command, now: datetime | Non
 
 
 def _refuse_around_cutover(state: JobState, command: Command, now: datetime | None) -> None:
+    if isinstance(command, CutoverOrder | Rehearse):
+        refuse_unusable(command.evidence)
     match command:
         case CutoverOrder():
             schedule.refuse_unless_possible(command, now)

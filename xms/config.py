@@ -39,6 +39,13 @@ Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
+CommandName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+"""Of a command line."""
+
+CommandLine = Annotated[tuple[Word, ...], Field(min_length=1)]
+
 Read = TypeVar("Read", bound="Section")
 
 
@@ -104,6 +111,10 @@ class TargetConfig(Section):
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
     )
+    snapshot_volume_types: tuple[str, ...] = Field(
+        default=(),
+        description="volume types whose snapshots cost little, so that a roll-back need not copy all again",
+    )
     api_timeout_seconds: float = Field(default=60.0, gt=0)
     retry_seconds: float = Field(
         default=30.0, ge=0, description="how long one call is asked again where the cloud does not answer or is busy"
@@ -146,6 +157,22 @@ class ConversionConfig(Section):
     )
 
 
+class EvidenceConfig(Section):
+    """How a worker looks whether a booted target works."""
+
+    commands: dict[CommandName, CommandLine] = Field(
+        default={}, description="program and arguments of the commands that an order may name as evidence"
+    )
+    command_seconds: float = Field(default=30.0, gt=0, description="after this time a command is ended, and run again")
+
+    @model_validator(mode="after")
+    def _programs_are_named(self) -> EvidenceConfig:
+        nameless = sorted(name for name, words in self.commands.items() if not words[0].strip())
+        if nameless:
+            raise ValueError(f"commands.{nameless[0]} names no program")
+        return self
+
+
 class WorkerConfig(Section):
     """The worker process."""
 
@@ -175,6 +202,7 @@ class Config(Section):
     targets: dict[TargetName, TargetConfig] = Field(default_factory=dict, description="other targets, by name")
     transport: TransportConfig = TransportConfig()
     conversion: ConversionConfig = ConversionConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @model_validator(mode="before")
     @classmethod

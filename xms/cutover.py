@@ -6,6 +6,7 @@ that their histories replay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -51,6 +52,12 @@ class Evidence(Model):
     command: str = Field(default="", description="command: a name of the workers' [evidence.commands]")
 
 
+def awaited_of(evidence: Sequence[Evidence], console_evidence: str | None) -> tuple[Evidence, ...]:
+    """All that an order asks for, once each; `console_evidence` is how orders said it before there were other kinds."""
+    older = () if not console_evidence else (Evidence(kind="console", pattern=console_evidence),)
+    return tuple(dict.fromkeys((*older, *evidence)))
+
+
 class StaticAddress(Model):
     """What the guest's own configuration of one NIC is to be after the conversion (virt-v2v --mac)."""
 
@@ -76,7 +83,10 @@ class CutoverOrder(Command):
 
     shutdown_timeout_seconds: int = Field(default=300, description="time for the guest to shut down")
     hard_power_off: bool = Field(default=True, description="power off hard when the guest does not answer in time")
-    power_on_source_after_failure: bool = Field(default=True, description="in a roll-back, where it ran before")
+    power_on_source_after_failure: bool = Field(
+        default=True,
+        description="False: after a failure all is rolled back but the source, which stays off; see `on_failure`",
+    )
     on_failure: OnFailure = OnFailure.ROLL_BACK
     console_evidence: str | None = Field(default=None, description="regular expression awaited on the target's console")
     evidence: tuple[Evidence, ...] = Field(default=(), description="each has to be seen; none: any sign of life")
@@ -97,6 +107,11 @@ class CutoverOrder(Command):
     rollback_period_seconds: int = Field(
         default=0, ge=0, description="how long a completed job waits for `rollback` or `finalize`; 0: it ends at once"
     )
+
+    @property
+    def awaited_evidence(self) -> tuple[Evidence, ...]:
+        """All signs of life that the target has to give; none: any sign."""
+        return awaited_of(self.evidence, self.console_evidence)
 
 
 class WithdrawCutover(Command):
@@ -192,6 +207,7 @@ class StepRecord(Model):
     work_seconds: float | None = Field(
         default=None, description="of the streams or of virt-v2v alone, without what the product does around them"
     )
+    undone_at: datetime | None = Field(default=None, description="UTC; when the roll-back had undone it")
 
 
 class Decision(Model):
@@ -205,6 +221,7 @@ class Decision(Model):
 class Cutover(Model):
     """The record of one cutover that was tried."""
 
+    number: int = Field(default=0, description="counts the job's cutovers from 1; 0: an older worker counted none")
     ordered_by: str = ""
     ordered_at: datetime
     order: CutoverOrder | None = Field(default=None, description="None: an older worker kept none")
@@ -218,9 +235,24 @@ class Cutover(Model):
     server_id: str | None = None
     source_was_running: bool = Field(default=True, description="before the cutover; a roll-back brings it back to that")
     verified_bytes: int = Field(default=0, description="of the final delta, read back from the volumes and compared")
+    failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
+    source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
+    completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")
+
+    @property
+    def running(self) -> StepRecord | None:
+        """The step that runs; None between steps, and when the walk is over."""
+        last = self.steps[-1] if self.steps else None
+        return last if last is not None and last.outcome == "running" else None
+
+    def with_running(self, **changes: object) -> Cutover:
+        """The record with these fields of the step that runs changed; itself where none runs."""
+        if self.running is None:
+            return self
+        return self.model_copy(update={"steps": (*self.steps[:-1], self.running.model_copy(update=changes))})
 
 
 class Rehearsal(Model):

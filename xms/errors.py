@@ -286,6 +286,10 @@ class BootFailed(XmsError):
     """The target instance did not become ACTIVE, or gave no evidence of a running guest in time."""
 
 
+class OutOfSight(XmsError):
+    """This worker lacks what it takes to look for evidence that another one could; a retry may reach that one."""
+
+
 class ConversionFailed(XmsError):
     """virt-v2v could not convert the guest; the volumes are still the replica."""
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, Measured, Rehearsal, Rehearse, RollBackOrder, SyncFigures
 from xms.host_budget import HostLimits, SlotAnswer
-from xms.models import Abandon, Disk, Event, MigrationSpec, Model, Nic, Phase, SyncRecord, Trouble, Verification, job_id
+from xms.models import Abandon, Disk, Event, MigrationSpec, Nic, Phase, SyncRecord, Trouble, Verification, job_id
 from xms.orders.source import VmDetails, VmOrder
-from xms.orders.target import TargetOrder
+from xms.orders.target import TargetOrder, VolumeSnapshot
 from xms.status import Events, JobStatus, unseeded_bytes
 
 SYNCS_REMEMBERED: Final = 12
@@ -36,14 +36,6 @@ def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
         return text
     half = limit // 2 - 3
     return f"{text[:half]} ... {text[-half:]}"
-
-
-class VolumeSnapshot(Model):
-    """A snapshot of a volume in the cloud, made by this job for a roll-back."""
-
-    disk_key: int
-    volume_id: str
-    snapshot_id: str
 
 
 class JobState(BaseModel):
@@ -117,6 +109,7 @@ class JobState(BaseModel):
 
     source_is_off: bool = False
     rolling_back: bool = False
+    """Somebody ordered the roll-back: the source runs then, whatever the cutover's own order says."""
 
     recent_syncs: tuple[SyncFigures, ...] = ()
     """The last `SYNCS_REMEMBERED` that were committed, oldest first."""
@@ -130,6 +123,9 @@ class JobState(BaseModel):
 
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
     """Of the volumes as the last replica left them; a roll-back goes back to them."""
+
+    snapshots_of_volumes: bool = False
+    """There may be some in the cloud, known ones and others; set before the first one is asked for."""
 
     roll_back_until: datetime | None = None
     """A completed job waits until then for `rollback` or `finalize`; None: it does not wait."""

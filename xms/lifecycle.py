@@ -10,7 +10,8 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 | Ready, a cutover being scheduled | one more sync shortly before; drop the order when it cannot begin in its time |
 | Failed | wait for retry or abandon; retry goes on where it stood; a scheduled cutover is dropped after its time |
 | any that waits | from time to time, remove what could not be removed after a sync |
-| Completed, Abandoned | finish |
+| Completed | wait for roll-back or finalize until the roll-back period is over; else finish |
+| Abandoned | finish |
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ class GoOn:
 
 @dataclass(frozen=True)
 class RollBack:
-    """Take up a roll-back that could not be finished."""
+    """Take a completed cutover back, or take up a roll-back that was not finished or not wanted at once."""
+
+
+@dataclass(frozen=True)
+class Finalize:
+    """The completed cutover stands: remove what a roll-back would need."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,14 @@ class Finish:
     """The job is over."""
 
 
-Step = Prepare | Synchronize | CutOver | DropCutover | GoOn | RollBack | End | CleanUp | Wait | Finish
+Step = Prepare | Synchronize | CutOver | DropCutover | GoOn | RollBack | Finalize | End | CleanUp | Wait | Finish
 
 
 def next_step(state: JobState, now: datetime) -> Step:
     """What the job does now."""
-    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+    if state.phase is Phase.COMPLETED:
+        return _completed(state, now)
+    if state.phase is Phase.ABANDONED:
         return Finish()
     if state.abandon_asked and not state.source_is_off:
         return End(state.abandon_asked)
@@ -107,12 +115,22 @@ def next_step(state: JobState, now: datetime) -> Step:
     return Wait(state.clean_up_at if step.until is None else min(step.until, state.clean_up_at))
 
 
+def _completed(state: JobState, now: datetime) -> Step:
+    if state.roll_back_until is None:
+        return Finish()
+    if state.roll_back_asked is not None:
+        return RollBack()
+    if state.finalize_asked is not None or now >= state.roll_back_until:
+        return Finalize()
+    return Wait(state.roll_back_until)
+
+
 def _of_phase(state: JobState, now: datetime) -> Step:
     match state.phase:
         case Phase.INITIALIZING:
             return Prepare()
         case Phase.FAILED:
-            return GoOn() if state.retry_asked else _failed(state, now)
+            return GoOn() if state.retry_asked or state.roll_back_asked else _failed(state, now)
         case Phase.CUTTING_OVER:
             return RollBack()
         case Phase.FULL_SYNC:

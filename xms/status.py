@@ -94,3 +94,4 @@ class JobReport(Model):
     outcome: str = Field(description="'completed' or 'abandoned'")
     status: JobStatus
     events: tuple[Event, ...] = ()
+    dropped: int = Field(default=0, description="older events that the bounded log no longer held")

@@ -19,8 +19,8 @@ from tests.target_killed.itinerary import ATTACHING, ITINERARY, Job, Stop
 from tests.target_killed.worker import Outcome, Step, work
 from xms.config import Config, TargetConfig, WorkerConfig
 
-LEASE: Final = 3.0
-LONG_LEASE: Final = 12.0
+LEASE: Final = 5.0
+LONG_LEASE: Final = 15.0
 """So long that a victim has no renewal to make, whose time is chance. Its successor waits for its own lease only."""
 UNTOLD: Final = 255
 """What multiprocessing says where its fork server did not come to tell how a child ended."""

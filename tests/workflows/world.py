@@ -47,14 +47,20 @@ from xms.orders.target import (
     MakeVolume,
     PortsMade,
     PortsRemoved,
+    RevertVolumes,
     SeenRunning,
     SeeRunning,
     ServerMade,
     ServerOrder,
+    SnapshotsLeft,
+    SnapshotVolumes,
     TargetChecked,
     TargetOrder,
     VolumeMade,
+    VolumeSnapshot,
     VolumesOrder,
+    VolumesReverted,
+    VolumesSnapshotted,
 )
 
 BLOCK = 64 << 10
@@ -118,6 +124,9 @@ class World:
         self.consistency = ""
         self.reseed_reason = ""
         self.given_up = ""
+        self.cheap_snapshots = False
+        self.volume_snapshots: dict[str, dict[int, int]] = {}
+        self.not_reverted: set[int] = set()
 
     def write(self, key: int, block: int) -> None:
         """The guest writes a block that was never written so before."""
@@ -266,6 +275,13 @@ class World:
         self.annotation = order.text
         return Done()
 
+    @activity.defn
+    async def unmark_migrated(self, order: VmOrder) -> Done:
+        del order
+        self._called("unmark_migrated")
+        self.annotation = ""
+        return Done()
+
     # --- the copy -----------------------------------------------------------------------------------------------------
 
     @activity.defn
@@ -338,7 +354,39 @@ class World:
             Nic(key=4000 + place, label="NIC", mac="", source_network=mapping.source, network=mapping.network)
             for place, mapping in enumerate(order.spec.network_map)
         )
-        return TargetChecked(project_id="p", flavor_id="f", cloud="lab", nics=nics)
+        return TargetChecked(
+            project_id="p", flavor_id="f", cloud="lab", nics=nics, cheap_snapshots=self.cheap_snapshots
+        )
+
+    @activity.defn
+    async def snapshot_volumes(self, order: SnapshotVolumes) -> VolumesSnapshotted:
+        self._called("snapshot_volumes")
+        made = []
+        for disk in order.disks:
+            volume_id = disk.volume_id or ""
+            self.volume_snapshots[f"of {volume_id}"] = dict(self.volumes[volume_id])
+            snapshot = VolumeSnapshot(
+                disk_key=disk.key, volume_id=volume_id, snapshot_id=f"of {volume_id}", baseline=disk.baseline
+            )
+            made.append(snapshot)
+        return VolumesSnapshotted(snapshots=tuple(made))
+
+    @activity.defn
+    async def revert_volumes(self, order: RevertVolumes) -> VolumesReverted:
+        self._called("revert_volumes")
+        keys = [each.disk_key for each in order.snapshots if each.disk_key not in self.not_reverted]
+        for each in order.snapshots:
+            if each.disk_key in keys:
+                self.volumes[each.volume_id] = self.volume_snapshots.pop(each.snapshot_id)
+        refused = tuple(f"disk {key} was not reverted" for key in sorted(self.not_reverted))
+        return VolumesReverted(disk_keys=tuple(keys), refused=refused)
+
+    @activity.defn
+    async def remove_volume_snapshots(self, order: VolumesOrder) -> SnapshotsLeft:
+        del order
+        self._called("remove_volume_snapshots")
+        self.volume_snapshots.clear()
+        return SnapshotsLeft()
 
     @activity.defn
     async def make_volume(self, order: MakeVolume) -> VolumeMade:

@@ -183,7 +183,8 @@ class Migrations(Questions):
         """The job's story, oldest first. The same errors as `status`."""
         description = await self._describe(job_id)
         if description.status is WorkflowExecutionStatus.COMPLETED:
-            return Events(events=(await self._report(description)).events)
+            report = await self._report(description)
+            return Events(events=report.events, dropped=report.dropped)
         await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
         return await self._ask(description, "events", Events)
 
