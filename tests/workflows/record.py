@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import CutoverOrder
+from xms.cutover import CutoverOrder, Window, WithdrawCutover
 from xms.job import JobState
 from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
 
@@ -166,6 +167,28 @@ async def host_budget(client: Client) -> Budget:
     return (await on_a_busy_host(client, "esx-02"))[1]
 
 
+async def scheduled(client: Client) -> Job:
+    """Orders for a time: replaced, withdrawn, dropped by a short window; one over its budget; one that is forced."""
+    world = World()
+    async with a_job(client, world, a_spec("scheduled")) as job:
+        await job.reaches(Phase.READY)
+        now = datetime.now(UTC)
+        cutover, withdraw = WarmMigrationWorkflow.cutover, WarmMigrationWorkflow.withdraw_cutover
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=now + timedelta(days=1)))
+        await job.handle.execute_update(cutover, CutoverOrder(who="bob", at=now + timedelta(days=2)))
+        await job.handle.execute_update(withdraw, WithdrawCutover(who="ann"))
+        window = Window(opens_at=now + timedelta(seconds=2), closes_at=now + timedelta(seconds=72))
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", window=window))
+        await job.tells("cutover dropped")
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", max_downtime_seconds=60))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        at = datetime.now(UTC) + timedelta(seconds=2)
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=at, max_downtime_seconds=60, force=True))
+        await job.handle.result()
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -175,6 +198,7 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "verified": verified,
     "limited": limited,
     "host-budget": host_budget,
+    "scheduled": scheduled,
 }
 
 
