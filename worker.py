@@ -41,6 +41,7 @@ from workflows.conversion_log import ConversionLogWorkflow
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import (
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     ListSourcesWorkflow,
@@ -69,6 +70,7 @@ WORKFLOWS: Final = [
     ListSourcesWorkflow,
     CheckSourceWorkflow,
     ListVmsWorkflow,
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     PreflightWorkflow,
     ConversionLogWorkflow,

@@ -24,6 +24,7 @@ from tests.cli.place import Place
 from workflows.conversion_log import ConversionLogWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -177,6 +178,7 @@ class Background:
                         CheckTargetWorkflow,
                         ListTargetsWorkflow,
                         ListVmsWorkflow,
+                        CheckCutoverWorkflow,
                         CheckMigrationWorkflow,
                         PreflightWorkflow,
                         ConversionLogWorkflow,

@@ -13,8 +13,8 @@ from workflows.commands import Commands
 from workflows.details import describe
 from xms import differences, verification
 from xms.change_map import ByteRanges
-from xms.commands import refuse_unless_allowed
-from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, RollBackOrder, StepRecord, WithdrawCutover
+from xms.commands import accept, refuse_unless_allowed
+from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, RollBackOrder, StepRecord, SyncFigures, WithdrawCutover
 from xms.errors import QuotaExceeded
 from xms.job import JobState
 from xms.models import (
@@ -78,6 +78,22 @@ def test_phase_lag_and_metrics_are_in_words_and_units_for_people() -> None:
     assert "**Rate limit**: none" in text
     assert "**Next sync**: 2026-11-23 12:15:07 UTC" in text
     assert "**Hard disk 1**, 100 GiB: volume `8f2c`, complete" in text
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.SYNCING, Phase.FAILED])
+def test_a_scheduled_cutover_is_told_with_its_predicted_downtime_and_can_be_withdrawn(phase: Phase) -> None:
+    state = a_ready_job()
+    state.recent_syncs = (SyncFigures(snapshot_at=NOON, bytes=1 << 30, streaming_seconds=7, seconds=20, full=True),)
+    assert "Scheduled cutover" not in describe(SPEC, state)
+    accept(state, CutoverOrder(who="ann", at=NOON + timedelta(hours=13)), NOON)
+    state.enter(phase, NOON)
+    state.failed_in = Phase.READY
+    text = describe(SPEC, state)
+    assert "**Scheduled cutover**: 2026-11-24 01:00 UTC, ordered by ann" in text
+    assert ("does not begin while the job is Failed" in text) is (phase is Phase.FAILED)
+    assert ("**Downtime of a cutover**: about 3m" in text) is (phase is not Phase.FAILED)
+    assert "- `withdraw-cutover`" in text
+    refuse_unless_allowed(state, WithdrawCutover())
 
 
 def test_a_paused_job_says_so_first_and_offers_resume() -> None:

@@ -34,6 +34,14 @@ class TargetChecked(Model):
     cheap_snapshots: bool = Field(default=False, description="a volume of this type can go back to a snapshot")
 
 
+class CheckCutover(Model):
+    """Would a cutover of this job pass its gates?"""
+
+    spec: MigrationSpec = Field(description="with the mappings of that cutover")
+    moref: str = Field(description="the VM's id in the source")
+    known: tuple[Nic, ...] = Field(default=(), description="the job's NICs, as of CheckTarget")
+
+
 class MigrationChecked(Model):
     """What a submit would be based on."""
 
