@@ -22,6 +22,8 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        WHILE_OFF,
+        Policy,
         call,
         evidence,
         explain,
@@ -32,7 +34,7 @@ with workflow.unsafe.imports_passed_through():
         refusal,
     )
     from workflows.host_slots import HostSlots, give_reserved_back
-    from workflows.sync import Sync
+    from workflows.sync import CLEAN_UP_AGAIN, Sync
     from xms import differences
     from xms.change_map import ByteRanges
     from xms.cutover import CutoverOrder, Decision
@@ -53,6 +55,9 @@ with workflow.unsafe.imports_passed_through():
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
+
+SOURCE_FIRST: Final = "the source runs again though attachments stay"
+"""Name of a change: jobs that were parked by an attachment, as formerly, are taken up as they were."""
 
 NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
@@ -216,14 +221,28 @@ class CutoverRun:
         )
 
     async def forget_conversion(self) -> None:
-        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
+        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one.
+
+        The source waits for this before it runs again. So what a cloud that does not answer keeps is released later:
+        until then the lease alone says who may write.
+        """
+        try:
+            await self._release_volumes(WHILE_OFF)
+        except ActivityError as error:
+            if not workflow.patched(SOURCE_FIRST):
+                raise
+            trouble = explain(error, f"the volumes of {self.vm.vm} could not be released")
+            self._note("clean-up failed", f"{trouble.what}: {trouble.because}; it is tried again")
+            self.state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
+
+    async def _release_volumes(self, policy: Policy) -> None:
         order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids)
-        await call(TargetActivities.release_volumes, order, **CLEAN_UP)
+        await call(TargetActivities.release_volumes, order, **policy)
 
     async def finalize(self) -> None:
         """Bootable root volume, image metadata, no attachment to a worker."""
         converted = self._conversion()
-        await self.forget_conversion()
+        await self._release_volumes(WHILE_OFF)
         order = FinalizeVolumes(
             target=self.target,
             disks=self.state.disks,
@@ -287,17 +306,30 @@ class CutoverRun:
         self._record(evidence=seen.evidence)
 
     async def complete(self) -> None:
-        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
+        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover.
+
+        A snapshot that could not be removed while the source was off is removed now: no later sync will do it.
+        """
+        for touch in (self._mark_source, self._drop_overlays, self._remove_last_snapshot):
+            try:
+                await touch()
+            except ActivityError as error:
+                trouble = explain(error, "finishing touches after the cutover")
+                self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+
+    async def _mark_source(self) -> None:
         server = self.state.cutover.server_id if self.state.cutover else None
         text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.destination}"
-        discard = self._conversion_order()
-        try:
-            mark = MarkMigrated(vm=self.vm, text=text)
-            await call(SourceActivities.mark_migrated, mark, **CONTROL)
-            await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
-        except ActivityError as error:
-            trouble = explain(error, "finishing touches after the cutover")
-            self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+        await call(SourceActivities.mark_migrated, MarkMigrated(vm=self.vm, text=text), **CONTROL)
+
+    async def _drop_overlays(self) -> None:
+        order = self._conversion_order()
+        await call(ConversionActivities.discard_conversion, order, **on_host(self._conversion().worker_queue))
+
+    async def _remove_last_snapshot(self) -> None:
+        if self.state.clean_up_at is not None:
+            await call(SourceActivities.remove_snapshots, self.vm, **CLEAN_UP)
+            self.state.clean_up_at = None
 
     async def _inspect(self) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
