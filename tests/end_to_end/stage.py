@@ -1,8 +1,7 @@
 """A stage for the whole product: the stand-ins in this process, Temporal and the workers in processes of their own.
 
-Without an image the VM has no guest: its disks are real QEMU disks with real snapshots and change tracking, and the
-test writes them, so that a test takes seconds and knows every byte. With one it runs the lab's Linux, which numbers
-what it has fsynced.
+The VM's disks are real QEMU disks with real snapshots and change tracking. Where it runs no guest, the test writes
+them, so that it takes seconds and knows every byte. The lab's guest numbers what it has fsynced.
 """
 
 from __future__ import annotations
@@ -51,14 +50,17 @@ class Stage:
     Args:
         directory: of everything.
         stack: ends it.
-        image: of the guest; None: the VM has none.
+        image: on the disks; None: they are empty.
+        boots: whether the guest of the image runs. Where it does not, the lab plays one that shuts down when asked.
     """
 
-    def __init__(self, directory: Path, stack: ExitStack, image: GuestImage | None = None) -> None:
+    def __init__(
+        self, directory: Path, stack: ExitStack, image: GuestImage | None = None, *, boots: bool = False
+    ) -> None:
         self.directory = directory
         self._stack = stack
         self._noise = random.Random(7)  # noqa: S311 - test data
-        self.host = stack.enter_context(LabHost(directory / "esxi", [_machine(directory, image)]))
+        self.host = stack.enter_context(LabHost(directory / "esxi", [_machine(directory, image, boots=boots)]))
         self.machine.power_on()
         thumbprint = make(directory / "vcenter.pem", ["127.0.0.1"])
         self.vcenter = VcenterServer(
@@ -170,7 +172,7 @@ program = "{conversion}"
                 env=os.environ | self.environment,
                 cwd=REPOSITORY,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while b"worker is ready" not in log.read_bytes():
             assert self.workers[name].poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -218,7 +220,7 @@ program = "{conversion}"
             return volume.read(len(data)) == data
 
 
-def _machine(directory: Path, image: GuestImage | None) -> MachineSpec:
+def _machine(directory: Path, image: GuestImage | None, *, boots: bool) -> MachineSpec:
     disks = []
     for number in range(2):
         file = directory / f"disk-{number}.raw"
@@ -232,16 +234,17 @@ def _machine(directory: Path, image: GuestImage | None) -> MachineSpec:
         name="db-prod-01",
         disks=tuple(disks),
         nics=(NicSpec(4000, "Network adapter 1", "00:50:56:9a:11:02", "VM Network"),),
-        memory=(256 if image is None else 512) << 20,
-        guest=image is not None,
+        memory=(512 if boots else 256) << 20,
+        guest=boots,
+        plays_tools=image is not None and not boots,
     )
 
 
 @contextmanager
-def a_stage(directory: Path, image: GuestImage | None = None) -> Iterator[Stage]:
+def a_stage(directory: Path, image: GuestImage | None = None, *, boots: bool = False) -> Iterator[Stage]:
     """A stage without workers; everything of it ends with the block."""
     with ExitStack() as stack:
-        yield Stage(directory, stack, image)
+        yield Stage(directory, stack, image, boots=boots)
 
 
 def a_spec(**changes: object) -> MigrationSpec:

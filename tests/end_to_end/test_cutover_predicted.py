@@ -30,7 +30,7 @@ REHEARSALS = 3
 
 @pytest.fixture
 def stage_with_a_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    with a_stage(tmp_path, build(default_cache())) as stage:
+    with a_stage(tmp_path, build(default_cache()), boots=True) as stage:
         monkeypatch.setitem(os.environ, "TEMPORAL_ADDRESS", stage.temporal.address)
         yield stage
 
