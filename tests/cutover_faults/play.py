@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
@@ -29,6 +29,9 @@ from xms.status import JobStatus
 
 PATIENCE: Final = 400.0
 """Seconds until a job has to be at rest, on a machine that does much else."""
+
+ORDERED_AT_MOST: Final = 5
+"""Times that an order is given whose answer did not come."""
 
 AT_A_TIME: Final = 10
 """Jobs that are played side by side."""
@@ -80,11 +83,16 @@ class Play:
 
     async def abandon(self) -> None:
         """An operator's order; where the source is off already, it is refused."""
-        try:
-            await self.job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon(who="ann"))
-        except WorkflowUpdateFailedError as refused:
-            if "Refused" not in str(getattr(refused.cause, "type", "")):
-                raise
+        order = Abandon(who="ann")
+        for _ in range(ORDERED_AT_MOST):
+            try:
+                await self.job.handle.execute_update(WarmMigrationWorkflow.abandon, order, id="abandon")
+            except WorkflowUpdateFailedError as refused:
+                if "Refused" not in str(getattr(refused.cause, "type", "")):
+                    raise
+            except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                continue  # the server is busy with others' work; under its id the order counts once
+            return
 
     async def to_its_end(self) -> Outcome:
         """Follow the job until it rests; a Failed one is mended and retried."""

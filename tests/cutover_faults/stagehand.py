@@ -36,6 +36,9 @@ PAUSE: Final = timedelta(seconds=0.1)
 TRIES: Final = 2
 """What the policy of a call that is struck is shortened to; which bounds it has, stays as it is."""
 
+UNHURRIED: Final = frozenset({Fault.RESTARTED, Fault.ABANDONED, Fault.CANCELLED})
+"""Faults that wait for no policy, but for others, which may take long on a busy machine."""
+
 HOLDS: Final = frozenset({"stream_disk", "convert", "commit_conversion"})
 """Calls whose worker has the volumes attached; where it is killed, it still has."""
 
@@ -86,7 +89,7 @@ def _heading(job: WarmMigrationWorkflow) -> str:
 
 
 def _hurry(play: Play, heading: str, order: StartActivityInput) -> None:
-    if play.case is None or play.case.fault is Fault.RESTARTED or _place(heading, order.activity) != play.case.place:
+    if play.case is None or play.case.fault in UNHURRIED or _place(heading, order.activity) != play.case.place:
         return
     policy = order.retry_policy or RetryPolicy()
     order.heartbeat_timeout = _shorter(order.heartbeat_timeout, HEARTBEAT)

@@ -134,12 +134,14 @@ class Stage:
             conversion: the program that it converts with.
         """
         config = self.directory / f"{name}.toml"
+        # Short, so that a dead worker's is soon over; virt-v2v leaves a busy machine too little for a short one.
+        lease_seconds = 4 if conversion == STAND_IN_VIRT_V2V else 60
         plugin = f"--filter=delay python {PLUGIN} rdelay=800ms" if slow else f"python {PLUGIN}"
         config.write_text(f"""\
 [worker]
 name = "{name}"
 data_dir = "{self.directory / name}"
-lease_seconds = 4
+lease_seconds = {lease_seconds}
 log_format = "json"
 
 [sources.lab]
