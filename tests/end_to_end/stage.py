@@ -31,6 +31,7 @@ from lab.temporal_server import TemporalServer
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
 from xms.client import Migrations
+from xms.errors import NoWorker
 from xms.models import MigrationSpec, NetworkMapping, Phase
 from xms.status import JobStatus
 
@@ -271,8 +272,14 @@ class Watch:
         self.job = job
 
     async def status(self) -> JobStatus:
-        """Now."""
-        return await self.migrations.status(self.job)
+        """Now, or as soon as there is a worker again."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return await self.migrations.status(self.job)
+            except NoWorker:
+                if time.monotonic() > deadline:
+                    raise
 
     async def until(self, phase: Phase, *, syncs: int = 0, seconds: float = 120.0) -> JobStatus:
         """Wait for a phase at rest."""
