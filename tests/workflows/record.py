@@ -278,6 +278,22 @@ async def rolled_back(client: Client) -> Job:
     return job
 
 
+async def parked_by_an_attachment(client: Client) -> Job:
+    """A roll-back that could not release the volumes, retried. Recorded when the source still waited for that."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("parked-by-an-attachment")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        await job.reaches(Phase.READY, syncs=3)
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
+        await job.handle.result()
+    return job
+
+
 async def with_rehearsals(client: Client, vm: str) -> tuple[Job, WorkflowHandle[Any, Any]]:
     """A rehearsal that passes beside syncs, one whose copy does not boot, one that a cutover breaks off."""
     world = World()
@@ -326,6 +342,23 @@ async def rehearsal_passed(client: Client) -> Rehearsed:
     return Rehearsed(client.get_workflow_handle(rehearsal_id(job.handle.id)))
 
 
+async def cleaned_up_later(client: Client) -> Job:
+    """Volumes that could not be released before the source ran again, and a snapshot that outlived the final delta."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("cleaned-up-later")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=3)
+        world.before["power_off"] = lambda: world.fail["remove_snapshots"].append(failure("SourceForbidden"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+        assert not world.snapshots
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -335,6 +368,8 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "carried-over": carried_over,
     "verified": verified,
     "rolled-back": rolled_back,
+    "parked-by-an-attachment": parked_by_an_attachment,
+    "cleaned-up-later": cleaned_up_later,
     "limited": limited,
     "host-budget": host_budget,
     "seen": seen,

@@ -69,6 +69,9 @@ CALL: Final = timedelta(seconds=10)
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
 
+NO_POLLER: Final = "no poller seen"
+"""Of what the server says to a query when no worker has asked for work lately, which is no fault of the workflow."""
+
 LISTING: Final = timedelta(seconds=25)
 """For the answers of all jobs of a listing together."""
 
@@ -405,6 +408,8 @@ class Migrations(Questions):
                     raise _no_answer(what, job, means) from None
                 except RPCError as error:
                     if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
+                        raise _no_answer(what, job, means) from None
+                    if error.status is RPCStatusCode.FAILED_PRECONDITION and NO_POLLER in error.message:
                         raise _no_answer(what, job, means) from None
                     if error.status is RPCStatusCode.FAILED_PRECONDITION:
                         # Workers are there, and every try to go on with the job fails in the workflow's code.
