@@ -40,9 +40,12 @@ from workflows.conversion_log import ConversionLogWorkflow
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import (
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
+    CheckTargetWorkflow,
     ListSourcesWorkflow,
+    ListTargetsWorkflow,
     ListVmsWorkflow,
     PreflightWorkflow,
 )
@@ -65,8 +68,11 @@ WORKFLOWS: Final = [
     HostBudgetWorkflow,
     ListSourcesWorkflow,
     CheckSourceWorkflow,
+    ListTargetsWorkflow,
+    CheckTargetWorkflow,
     ListVmsWorkflow,
     CheckMigrationWorkflow,
+    CheckEvidenceWorkflow,
     PreflightWorkflow,
     ConversionLogWorkflow,
 ]

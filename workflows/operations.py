@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         VmList,
         VmQuery,
     )
-    from xms.orders.target import CheckTarget, MigrationChecked
+    from xms.orders.target import CheckEvidence, CheckTarget, EvidenceChecked, MigrationChecked
     from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 SOON = timedelta(seconds=90)
@@ -135,6 +135,16 @@ class CheckMigrationWorkflow:
             **ASKED,
         )
         return MigrationChecked(vm=vm, target=target)
+
+
+@workflow.defn
+class CheckEvidenceWorkflow:
+    """Whether a target could be seen running by the signs that somebody is about to order."""
+
+    @workflow.run
+    async def run(self, question: CheckEvidence) -> EvidenceChecked:
+        """Answer from the configuration and the machine of one worker."""
+        return await call(TargetActivities.check_evidence, question, **ASKED)
 
 
 @workflow.defn

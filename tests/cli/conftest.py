@@ -24,6 +24,7 @@ from tests.cli.place import Place
 from workflows.conversion_log import ConversionLogWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -176,6 +177,7 @@ class Background:
                         ListTargetsWorkflow,
                         ListVmsWorkflow,
                         CheckMigrationWorkflow,
+                        CheckEvidenceWorkflow,
                         PreflightWorkflow,
                         ConversionLogWorkflow,
                     ],
