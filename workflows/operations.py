@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         VmList,
         VmQuery,
     )
-    from xms.orders.target import CheckCutover, CheckTarget, MigrationChecked
+    from xms.orders.target import CheckCutover, CheckEvidence, CheckTarget, EvidenceChecked, MigrationChecked
     from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 SOON = timedelta(seconds=90)
@@ -150,6 +150,16 @@ class CheckCutoverWorkflow:
         check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=question.known)
         target = await call(TargetActivities.check_target, check, **ASKED)
         return MigrationChecked(vm=vm, target=target)
+
+
+@workflow.defn
+class CheckEvidenceWorkflow:
+    """Whether a target could be seen running by the signs that somebody is about to order."""
+
+    @workflow.run
+    async def run(self, question: CheckEvidence) -> EvidenceChecked:
+        """Answer from the configuration and the machine of one worker."""
+        return await call(TargetActivities.check_evidence, question, **ASKED)
 
 
 @workflow.defn

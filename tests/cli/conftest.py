@@ -25,6 +25,7 @@ from workflows.conversion_log import ConversionLogWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
     CheckCutoverWorkflow,
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -180,6 +181,7 @@ class Background:
                         ListVmsWorkflow,
                         CheckCutoverWorkflow,
                         CheckMigrationWorkflow,
+                        CheckEvidenceWorkflow,
                         PreflightWorkflow,
                         ConversionLogWorkflow,
                     ],

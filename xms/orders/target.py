@@ -202,6 +202,19 @@ class ServerOrder(Model):
     see_volumes_free: bool = Field(default=True, description="wait until it has let go of its volumes, too")
 
 
+class CheckEvidence(Model):
+    """Could this worker see a target by these signs? Asked when a cutover is ordered, which may begin much later."""
+
+    evidence: tuple[Evidence, ...]
+    nics: tuple[Nic, ...] = ()
+
+
+class EvidenceChecked(Model):
+    """It could, as far as that can be told before the target is there."""
+
+    worker: str = Field(default="", description="the one that would look")
+
+
 class SeeRunning(Model):
     """Wait for evidence that the guest runs."""
 
