@@ -127,6 +127,15 @@ BOOT: Final[Policy] = {
 """The source is off meanwhile: an instance that does not come up after three tries will not at the tenth."""
 
 
+GLANCE: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=5), maximum_attempts=3
+    ),
+}
+"""A look that is worth some seconds of downtime, and no more."""
+
 SNAPSHOTS: Final[Policy] = {
     **CONTROL,
     "schedule_to_close_timeout": timedelta(minutes=3),

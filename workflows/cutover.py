@@ -12,7 +12,7 @@ import asyncio
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.conversion import ConversionActivities, ConversionLooks
@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        GLANCE,
         LOOK,
         WHILE_OFF,
         Policy,
@@ -407,7 +408,19 @@ class CutoverRun(WarmPasses):
         self._record(evidence=seen.evidence)
         self._note_step(found=seen.evidence)
         if workflow.patched(LOOKS_AGAIN):
-            await self._refuse_running()
+            await self._look_at_source_again()
+
+    async def _look_at_source_again(self) -> None:
+        """The target runs: the source must not. Where that cannot be seen now, the target is believed."""
+        try:
+            vm = await self._inspect(GLANCE)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            trouble = explain(error, f"{self.vm.vm} could not be looked at")
+            self._note("source not seen", f"{trouble.because or trouble.kind}; see yourself that it is off")
+            return
+        self._refuse_unless_off(vm)
 
     async def complete(self) -> None:
         """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover.
@@ -450,13 +463,15 @@ class CutoverRun(WarmPasses):
         """
         await self._inspect()
 
-    async def _inspect(self) -> VmDetails:
+    async def _inspect(self, policy: Policy = CONTROL) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        return await call(SourceActivities.inspect_vm, query, **CONTROL)
+        return await call(SourceActivities.inspect_vm, query, **policy)
 
     async def _refuse_running(self) -> None:
         """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""
-        vm = await self._inspect()
+        self._refuse_unless_off(await self._inspect())
+
+    def _refuse_unless_off(self, vm: VmDetails) -> None:
         if vm.power_state != "poweredOff":
             raise refusal(
                 SourceRunning,
