@@ -123,6 +123,7 @@ libdir = "{vddk_library.make(self.directory / "vddk")}"
 
 [conversion]
 program = "{STAND_IN_VIRT_V2V}"
+memory_mib = 256
 """)
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
