@@ -164,6 +164,7 @@ libdir = "{vddk_library.make(self.directory / "vddk")}"
 
 [conversion]
 program = "{conversion}"
+memory_mib = 256
 """)
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
