@@ -33,6 +33,7 @@ from activities.logs import JobInLogs, configure_logging
 from activities.preflight import PreflightActivities
 from activities.rate_limit import job_rates
 from activities.reachability import ReachabilityActivities
+from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -46,6 +47,7 @@ from workflows.operations import (
     ListVmsWorkflow,
     PreflightWorkflow,
 )
+from workflows.rehearsal import RehearsalWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.client import connect, register_search_attributes, runtime_with_metrics
 from xms.config import Config, find_config
@@ -62,6 +64,7 @@ CONTROL_SLOTS: Final = 20
 
 WORKFLOWS: Final = [
     WarmMigrationWorkflow,
+    RehearsalWorkflow,
     HostBudgetWorkflow,
     ListSourcesWorkflow,
     CheckSourceWorkflow,
@@ -126,6 +129,7 @@ def workers(
         providers = (
             SourceActivities(config, sessions),
             TargetActivities(config),
+            RehearsalActivities(config),
             PreflightActivities(config, sessions),
             HostBudgetActivities(client),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -48,9 +48,17 @@ def cutover(  # noqa: PLR0913 - the command's options
             metavar="SOURCE=NETWORK", help="As of submit: this cutover maps these networks otherwise; may be repeated."
         ),
     ] = None,
-    keep_source_off: Annotated[
-        bool, typer.Option("--keep-source-off", help="After a failure, do not power the source on again.")
-    ] = False,
+    require_rehearsal: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only if a rehearsal passed no longer ago than this: 14d, 12h."),
+    ] = None,
+    on_failure: Annotated[
+        Literal["roll-back", "keep-off"],
+        typer.Option(help="After a failure start the source again, or keep all as it is until `rollback`."),
+    ] = "roll-back",
+    rollback_period: Annotated[
+        str, typer.Option(metavar="TIME", help="How long `rollback` is possible after Completed; none: not at all.")
+    ] = "7d",
     skip_conversion: SkipConversionOption = False,
     luks_key: LuksKeyOption = None,
     static_ip: StaticIpOption = None,
@@ -63,9 +71,9 @@ def cutover(  # noqa: PLR0913 - the command's options
     from cli.conversion_options import parse_conversion_options
     from cli.evidence_options import parse_console_evidence, parse_evidence
     from cli.network_map import parse_network_map
-    from cli.parsing import one_job, parse_duration
+    from cli.parsing import one_job, parse_duration, parse_period
     from cli.session import ask, confirm, who
-    from xms.cutover import CutoverOrder
+    from xms.cutover import CutoverOrder, OnFailure
 
     job_id = one_job(job, job_option)
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
@@ -73,12 +81,16 @@ def cutover(  # noqa: PLR0913 - the command's options
         who=who(),
         shutdown_timeout_seconds=parse_duration(shutdown_timeout, "--shutdown-timeout"),
         hard_power_off=not no_hard_power_off,
-        power_on_source_after_failure=not keep_source_off,
+        on_failure=OnFailure(on_failure),
+        rollback_period_seconds=parse_period(rollback_period, "--rollback-period"),
         console_evidence=parse_console_evidence(console_evidence),
         evidence=parse_evidence(evidence or []),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
         conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
+        require_rehearsal_seconds=(
+            None if require_rehearsal is None else parse_duration(require_rehearsal, "--require-rehearsal")
+        ),
     )
     before = ask(lambda migrations: migrations.status(job_id))
     if not yes:

@@ -175,6 +175,8 @@ def _trouble(found: Trouble | None) -> Iterator[tuple[str, Text]]:
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
             yield label, Text(text)
+    if found.log_tail:
+        yield "its log", Text(found.log_tail)
 
 
 # --- what came before it ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import comparing
+from cli import comparing, rehearsal
 from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
@@ -135,6 +135,8 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
     if status.verification and comparing.is_running(status):
         parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
+    if rehearsed := rehearsal.running(status):
+        parts += [facts([("beside it", Text(rehearsed))])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
         parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
@@ -163,6 +165,9 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
+    if status.rehearsal or status.phase in {Phase.READY, Phase.SYNCING}:
+        yield Text("")
+        yield facts(rehearsal.facts(status, now))
     if status.cutover:
         yield Text("")
         yield from cutover(status.cutover, status.phase, width)
@@ -305,27 +310,43 @@ def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
             yield (label, Text(visible(text)))
 
 
+def _volumes_are_the_targets(status: JobStatus) -> bool:
+    """Whether a completed cutover was taken back, and no sync has undone since what the target wrote."""
+    back = status.cutover is not None and status.cutover.completed_at is not None and status.cutover.rolled_back_at
+    return bool(back) and any(disk.baseline.change_id is None for disk in status.disks)
+
+
+def _until_the_next_sync(status: JobStatus, now: datetime) -> Iterator[str]:
+    name = status.job_id
+    if status.paused and _volumes_are_the_targets(status):
+        yield "paused: the volumes hold what the target wrote, until the next sync"
+        yield f"undo that, and go on, with: xms migration resume {name}"
+    elif status.paused:
+        yield f"paused; go on with: xms migration resume {name}"
+    elif status.cadence_seconds is None:
+        yield f"manual; sync with: xms migration sync {name}"
+    else:
+        yield f"sync {_until(status, now)} (every {quantities.cadence(status.cadence_seconds)})"
+
+
 def advice(status: JobStatus, now: datetime) -> Iterator[str]:
     """What happens next, and what the operator can do."""
     name = status.job_id
     match status.phase:
         case Phase.READY:
-            every = quantities.cadence(status.cadence_seconds)
-            if status.paused:
-                yield f"paused; go on with: xms migration resume {name}"
-            elif status.cadence_seconds is None:
-                yield f"manual; sync with: xms migration sync {name}"
-            else:
-                yield f"sync {_until(status, now)} (every {every})"
+            yield from _until_the_next_sync(status, now)
             yield f"cut over with: xms migration cutover {name}"
         case Phase.FAILED if status.trouble and status.trouble.kind == "BrokenOff":
             yield "see above"
+        case Phase.FAILED if status.cutover and status.cutover.kept:
+            yield f"take the cutover back with: xms migration rollback {name}"
         case Phase.FAILED:
             yield f"mend the cause, then: xms migration retry {name}"
             yield f"or end the job with: xms migration abandon {name}"
         case Phase.COMPLETED if status.roll_back_until is not None:
-            yield f"let the cutover stand with: xms migration finalize {name}"
-            yield f"or go back to the source with: xms migration rollback {name}"
+            yield f"roll-back is possible until {quantities.moment(status.roll_back_until)}"
+            yield f"let it stand with: xms migration finalize {name}"
+            yield f"take it back with: xms migration rollback {name}"
         case Phase.COMPLETED:
             yield "nothing: the target runs, the source stays off"
         case Phase.ABANDONED:

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from cli import comparing, screens
+from cli import comparing, rehearsal, screens
 from cli.figures import as_json, sync_progress
 from cli.layout import TROUBLE_STYLE
 from cli.output import Output, console, print_json_line
@@ -76,6 +76,20 @@ def verification_ends(asked_before: datetime | None) -> Until:
     return Until("the verification's end", reached)
 
 
+def rehearsal_ends(number_before: int) -> Until:
+    """The end of a rehearsal that was just ordered.
+
+    Args:
+        number_before: of the job's last rehearsal before it; 0: there was none.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        found = status.rehearsal
+        return found is not None and found.number > number_before and found.outcome != "running"
+
+    return Until("the rehearsal's end", reached)
+
+
 class Screen(Protocol):
     """Where a job's states are shown as they come."""
 
@@ -118,7 +132,8 @@ class Lines:
         trouble = status.trouble.what if status.trouble else ""
         converting = status.conversion
         stage = converting.stage if converting else ""
-        state = (status.phase, status.paused, status.doing, stage, trouble, silence)
+        rehearsed = rehearsal.running(status)
+        state = (status.phase, status.paused, status.doing, stage, trouble, silence, rehearsed)
         if state == self.last and not (
             (progress or compared or converting) and time.monotonic() - self.written_at >= QUIET_SECONDS
         ):
@@ -130,6 +145,7 @@ class Lines:
         words += [screens.progress_words(progress)] if progress else []
         words += [compared.words] if compared else []
         words += [screens.conversion_words(converting)] if converting else []
+        words += [rehearsed] if rehearsed else []
         words += [f"lag {screens.lag(status, now)}"]
         words += [f"trouble: {trouble}"] if trouble else []
         words += [f"no news: {silence}"] if silence else []

@@ -20,7 +20,18 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
 from xms.commands import accept, refuse_unless_allowed
 from xms.comparing import Comparing
-from xms.cutover import Cutover, CutoverOrder, SyncFigures, Window, WithdrawCutover
+from xms.cutover import (
+    Cutover,
+    CutoverOrder,
+    FinalizeOrder,
+    OnFailure,
+    Rehearsal,
+    Rehearse,
+    RollBackOrder,
+    SyncFigures,
+    Window,
+    WithdrawCutover,
+)
 from xms.errors import Refused
 from xms.job import JobInput, JobState
 from xms.lifecycle import CleanUp, Finish, Wait, next_step
@@ -61,8 +72,13 @@ COMMANDS: Final[tuple[Command, ...]] = (
     CutoverOrder(window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
     CutoverOrder(at=START, window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
     WithdrawCutover(),
+    CutoverOrder(on_failure=OnFailure.KEEP_OFF),
+    CutoverOrder(rollback_period_seconds=600),
+    RollBackOrder(),
+    FinalizeOrder(),
     Retry(),
     Verify(),
+    Rehearse(),
     Abandon(),
 )
 
@@ -75,6 +91,7 @@ TABLE: Final = {
     (Phase.READY, Phase.CUTTING_OVER),
     (Phase.CUTTING_OVER, Phase.COMPLETED),
     (Phase.CUTTING_OVER, Phase.READY),
+    (Phase.COMPLETED, Phase.CUTTING_OVER),
     *((phase, Phase.FAILED) for phase in ANYTIME),
     *((phase, Phase.ABANDONED) for phase in ANYTIME),
     # retry goes on where it stood
@@ -117,7 +134,10 @@ class Play:
             self.say(self.draw(st.sampled_from(COMMANDS)))
         elif self.draw(st.integers(0, 9)) == 9:
             # As `run` does when the workflow itself is cancelled, which nothing can refuse.
-            self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
+            if self.workflow.state.phase is Phase.COMPLETED:
+                self.workflow.state.finalize_asked = FinalizeOrder(who="Temporal cancellation")
+            else:
+                self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
 
     def say(self, command: Command) -> None:
         state = self.workflow.state
@@ -198,6 +218,30 @@ class Play:
             raise a_failure("TargetUnreachable")
         state.source_is_off = False
 
+    def begin_rehearsal(self, state: JobState) -> None:
+        """It waits for its copies, or has failed already."""
+        state.rehearsal_asked = None
+        self.rehearsal_is(state, "running")
+        if self.draw(st.booleans()):
+            state.rehearsal_waits = True
+        else:
+            self.rehearsal_is(state, "failed")
+
+    async def copy_for_rehearsal(self, state: JobState) -> None:
+        assert state.phase is Phase.READY
+        assert state.seeded
+        assert state.sync is None
+        state.rehearsal_waits = False
+        self.rehearsal_is(state, self.outcome("passed", "failed"))
+
+    async def break_off_rehearsal(self, state: JobState) -> None:
+        state.rehearsal_asked, state.rehearsal_waits = None, False
+        if state.rehearsal is not None and state.rehearsal.outcome == "running":
+            self.rehearsal_is(state, "broken off")
+
+    def rehearsal_is(self, state: JobState, outcome: str) -> None:
+        state.rehearsal = Rehearsal.model_validate({"number": 1, "started_at": self.now, "outcome": outcome})
+
     async def leftovers(self, state: JobState) -> None:
         if self.outcome("done", "not now") == "not now":
             raise a_failure("SourceUnreachable")
@@ -238,6 +282,11 @@ class Play:
             patch(where + "remove_leftovers", lambda _spec, state, _policy: self.leftovers(state)),
             patch(where + "unless", straight),
             patch.object(WarmMigrationWorkflow, "show", lambda _workflow: None),
+            patch.object(WarmMigrationWorkflow, "begin_rehearsal", lambda job, _order: self.begin_rehearsal(job.state)),
+            patch.object(WarmMigrationWorkflow, "copy_for_rehearsal", lambda job: self.copy_for_rehearsal(job.state)),
+            patch.object(
+                WarmMigrationWorkflow, "break_off_rehearsal", lambda job, _because: self.break_off_rehearsal(job.state)
+            ),
             patch.object(JobState, "enter", self.recorded(JobState.enter)),
         ):
             self.workflow = WarmMigrationWorkflow(JobInput(**SPEC.model_dump()))
@@ -317,6 +366,13 @@ def test_no_state_is_a_dead_end(data: st.DataObject) -> None:
 def good(strategy: st.SearchStrategy[Any]) -> Any:  # noqa: ANN401 - whatever it draws
     """The first of the outcomes is the good one."""
     return "done" if "done" in repr(strategy) else False
+
+
+async def test_a_job_does_not_continue_as_new_while_it_awaits_a_rehearsal() -> None:
+    with Play(lambda _strategy: False).staged() as job:
+        job.rehearsing = asyncio.create_task(asyncio.sleep(10))
+        assert not job.should_continue_as_new()
+        job.rehearsing.cancel()
 
 
 @pytest.mark.parametrize("phase", [Phase.READY, Phase.FULL_SYNC, Phase.FAILED])

@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 from temporalio.client import Client
 
-from activities.conversion import ConversionActivities
+from activities.conversion import ConversionActivities, ConversionLooks
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
+from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -23,9 +24,11 @@ ALL = [
     for provider in (
         SourceActivities(CONFIG),
         TargetActivities(CONFIG),
+        RehearsalActivities(CONFIG),
         StreamingActivities(CONFIG, Sessions()),
         PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),
+        ConversionLooks(CONFIG),
         HostBudgetActivities(cast("Client", None)),
     )
     for method in activities_of(provider)

@@ -43,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
     from xms.cutover import ConversionProgress, CutoverOrder, Decision
-    from xms.errors import BadInput, ConversionFailed, SourceRunning
+    from xms.errors import BadInput, ConversionFailed, NotRehearsed, SourceRunning
     from xms.evidence import described, needs_address
     from xms.go_no_go import Verdict
     from xms.job import JobState, shortened
@@ -61,6 +61,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from xms.preflight.guests import Conversion as GuestConversion
     from xms.preflight.guests import conversion_of
+    from xms.rehearsal import refuse_unless_rehearsed
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
@@ -87,6 +88,7 @@ class CutoverRun(WarmPasses):
 
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
+        self._refuse_unrehearsed()
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
         check = CheckTarget(
@@ -110,6 +112,12 @@ class CutoverRun(WarmPasses):
         )
         if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
             self.follow(found)
+
+    def _refuse_unrehearsed(self) -> None:
+        try:
+            refuse_unless_rehearsed(self.state, self.order, workflow.now())
+        except NotRehearsed as error:
+            raise refusal(NotRehearsed, error.what, because=error.because, means=error.means, do=error.do) from None
 
     async def _look_before_conversion(self, vm: VmDetails) -> None:
         """What can be known of the conversion before the source is stopped for it."""

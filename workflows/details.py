@@ -16,6 +16,7 @@ from xms.cutover import Cutover, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
+from xms.rehearsal import rehearsal_id
 
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
@@ -36,6 +37,7 @@ def describe(spec: MigrationSpec, state: JobState) -> str:
         _standing(state),
         _trouble(state),
         _ahead(spec, state),
+        _rehearsal(state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -54,6 +56,20 @@ def _standing(state: JobState) -> str:
     if state.phase in {Phase.FULL_SYNC, Phase.SYNCING}:
         text += ". The tab *Pending Activities* has the running copies, with the bytes read and written so far"
     return text
+
+
+def _rehearsal(state: JobState) -> str:
+    last, passed = state.rehearsal, state.rehearsed
+    if last is None:
+        return ""
+    lines = [f"passed {_time(passed.ended_at)}" if passed and passed.ended_at else "no rehearsal has passed"]
+    if last.outcome == "running":
+        step = last.steps[-1].name if last.steps else "waits for the copies"
+        lines.append(f"number {last.number} runs: {step}; it is the workflow `{rehearsal_id(state.job_id)}`")
+    elif last.outcome != "passed":
+        because = f": {last.trouble.what}" if last.trouble else ""
+        lines.append(f"number {last.number} {last.outcome}{because}"[:_LONGEST])
+    return "\n".join(f"- **Rehearsed**: {line}" for line in lines)
 
 
 def _metrics(state: JobState) -> str:
@@ -199,9 +215,8 @@ def _target(spec: MigrationSpec) -> str:
 
 
 def _verbs(state: JobState) -> str:
-    if state.phase is Phase.COMPLETED and state.roll_back_until is not None:
-        return _commands((("rollback", "removes the target, and the source runs again"), ("finalize", "ends the job")))
-    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+    over = state.phase is Phase.COMPLETED and state.roll_back_until is None
+    if over or state.phase is Phase.ABANDONED:
         return "The job is over."
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
         return "No command now. After a failure the source runs again, and the job is Ready."
@@ -213,8 +228,17 @@ def _verbs(state: JobState) -> str:
     verify = (("verify", "compares all of the replica with the source"),) if free else ()
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
+        Phase.COMPLETED: (
+            ("rollback", "removes the target, starts the source; what the target wrote is lost"),
+            ("finalize", f"ends the job; it ends by itself {_time(state.roll_back_until)}"),
+        ),
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
-        Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
+        Phase.FAILED: (
+            ("rollback", "removes the target, starts the source")
+            if state.failed_in is Phase.CUTTING_OVER
+            else ("retry", "goes on where it stood"),
+            *(() if state.source_is_off else (abandon,)),
+        ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
             *_cutover_verbs(state, "moves the VM now"),

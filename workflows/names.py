@@ -35,6 +35,9 @@ GIVE_BACK: Final = "give-back"
 HOST_SLOT: Final = "host-slot"
 """What it says to jobs."""
 
+REHEARSAL_PROGRESS: Final = "rehearsal-progress"
+"""What a rehearsal says to its job."""
+
 
 def budget_id(source: str, host: str) -> str:
     """The workflow id of the one budget of an ESXi host of a source."""

@@ -27,6 +27,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.itinerary import CutoverFailed, open_record, roll_back, walk
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
+    from workflows.rehearsal_steps import REMOVAL
+    from workflows.rehearsing import Rehearses
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
     from xms import differences, go_no_go, schedule, verification
     from xms.cutover import CutoverOrder, Decision, FinalizeOrder
@@ -34,9 +36,12 @@ with workflow.unsafe.imports_passed_through():
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
+        BeginRehearsal,
         CleanUp,
+        CopyForRehearsal,
         CutOver,
         DropCutover,
+        DropRehearsal,
         End,
         Finalize,
         Finish,
@@ -59,7 +64,7 @@ HISTORY_LIMIT: Final = 8000
 
 
 @workflow.defn(name="WarmMigrationWorkflow")
-class WarmMigrationWorkflow(Commands, TakesSlots):
+class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
     """Keeps one VM's volumes in step with it, until cutover moves the workload or an operator abandons it."""
 
     @workflow.init
@@ -101,6 +106,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
                 await self.cut_over(order)
             case DropCutover(because):
                 self.drop_cutover(because)
+            case BeginRehearsal() | CopyForRehearsal() | DropRehearsal():
+                await self.unless_abandoned(self.rehearse_on(step))
             case RollBack():
                 await to_the_end(self.go_back())
             case Finalize():
@@ -183,6 +190,11 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
     async def cut_over(self, order: CutoverOrder) -> None:
         """Walk the itinerary; after a failure walk it back, so that the source runs again and the job is Ready."""
         state = self.state
+        if self.is_rehearsed_now or state.rehearsal_asked is not None:
+            because = f"the cutover that {order.who or 'somebody'} ordered comes first"
+            await self.unless_abandoned(self.break_off_rehearsal(because))
+            if state.abandon_asked is not None:
+                return
         self.enter(Phase.CUTTING_OVER)
         state.trouble, state.source_is_off = None, False
         verification.end(state, workflow.now(), f"the cutover that {order.who or 'somebody'} ordered comes first")
@@ -202,6 +214,7 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
             if is_cancelled_exception(failure.cause):
                 raise asyncio.CancelledError from None
             return
+        await to_the_end(self.remove_rehearsals(REMOVAL))
         self.complete(order)
 
     def complete(self, order: CutoverOrder) -> None:
@@ -297,7 +310,9 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
     async def end(self, order: Abandon) -> None:
         """Remove our snapshots and attachments; keep the volumes unless the operator says otherwise."""
         state = self.state
+        await self.break_off_rehearsal("the job was abandoned")
         try:
+            await self.remove_rehearsals(REMOVAL)
             if state.moref:
                 vm = state.vm_order(self.spec)
                 await call(SourceActivities.remove_snapshots, vm, **CLEAN_UP)
@@ -377,6 +392,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
             state.abandon_asked,
             state.roll_back_asked,
             state.finalize_asked,
+            state.rehearsal_asked,
+            state.rehearsal_waits,
             state.verification is not None and state.verification.asked_at,
         )
 
@@ -422,9 +439,9 @@ class WarmMigrationWorkflow(Commands, TakesSlots):
         workflow.upsert_search_attributes(updates)
 
     def should_continue_as_new(self) -> bool:
-        """Between steps only, and never while a command is being answered or a cutover is under way."""
+        """Between steps only, and never while a command is being answered, or a cutover or rehearsal is under way."""
         over = self.state.phase is Phase.COMPLETED and self.state.roll_back_until is None
-        if over or self.state.phase in {Phase.CUTTING_OVER, Phase.ABANDONED}:
+        if over or self.state.phase in {Phase.CUTTING_OVER, Phase.ABANDONED} or self.is_rehearsed_now:
             return False
         info = workflow.info()
         long = info.is_continue_as_new_suggested() or info.get_current_history_length() >= HISTORY_LIMIT

@@ -26,6 +26,7 @@ from xms.models import (
     SyncNow,
     Verify,
 )
+from xms.rehearsal import refuse_impossible_evidence
 
 SHORTEST_CADENCE_SECONDS: Final = 60
 SMALLEST_RATE_LIMIT: Final = 64 << 10
@@ -95,7 +96,7 @@ def _refuse_around_cutover(state: JobState, command: Command, now: datetime | No
                 do=f"break it off with: xms migration abandon {state.job_id}" if begun else "",
             )
         case Rehearse():
-            _refuse_rehearsal(state)
+            _refuse_rehearsal(state, command)
         case RollBackOrder() if state.phase is not Phase.FAILED or state.failed_in is not Phase.CUTTING_OVER:
             raise _refused(state, "be rolled back", do="nothing: no cutover of it is completed, or kept as it failed")
         case FinalizeOrder():
@@ -129,7 +130,8 @@ def _refuse_after_completion(state: JobState, command: Command) -> None:
         )
 
 
-def _refuse_rehearsal(state: JobState) -> None:
+def _refuse_rehearsal(state: JobState, order: Rehearse) -> None:
+    refuse_impossible_evidence(order)
     if state.phase not in {Phase.READY, Phase.SYNCING}:
         raise _refused(state, "be rehearsed", do=_after_failure(state) or "wait until the job is Ready")
     if state.rehearsal_asked is not None or (state.rehearsal is not None and state.rehearsal.outcome == "running"):
@@ -161,7 +163,11 @@ def _refused(state: JobState, verb: str, do: str) -> Refused:
 
 
 def _after_failure(state: JobState) -> str:
-    return f"mend the cause, then: xms migration retry {state.job_id}" if state.phase is Phase.FAILED else ""
+    if state.phase is not Phase.FAILED:
+        return ""
+    if state.failed_in is Phase.CUTTING_OVER:
+        return f"take the cutover back with: xms migration rollback {state.job_id}"
+    return f"mend the cause, then: xms migration retry {state.job_id}"
 
 
 def accept(state: JobState, command: Command, now: datetime, *, catches_up: bool = False) -> Receipt:
@@ -233,7 +239,7 @@ def _record_around_cutover(
             return "a rehearsal begins " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
         case RollBackOrder():
             state.roll_back_asked = command
-            return "the target is removed, and the source runs again"
+            return "the target is removed, and the source runs again as soon as it is gone"
         case FinalizeOrder():
             state.finalize_asked = command
             return "the cutover stands; the job ends"

@@ -124,8 +124,13 @@ class Rehearse(Command):
     """Convert and boot a copy of the replica in an isolated network; source, replica and syncs are left alone."""
 
     evidence: tuple[Evidence, ...] = Field(default=(), description="as of a cutover; nothing outside reaches the copy")
-    evidence_timeout_seconds: int = 600
+    evidence_timeout_seconds: int = Field(default=600, gt=0, description="time for the copy to be seen running")
     conversion: ConversionOptions = ConversionOptions()
+    syncs_wait_seconds: int = Field(
+        default=1800,
+        gt=0,
+        description="time for a back end that copies every byte; syncs wait for it, and are let go after it",
+    )
 
 
 class RollBackOrder(Command):
@@ -251,6 +256,7 @@ class Cutover(Model):
     failed_at: str = Field(default="", description="name of the step that failed; its outcome may be 'undone' by now")
     source_on_at: datetime | None = Field(default=None, description="UTC; when a roll-back had it running again")
     completed_at: datetime | None = Field(default=None, description="when the target was left to itself, UTC")
+    kept: bool = Field(default=False, description="it failed, and nothing was undone: its order said keep-off")
     rolled_back_at: datetime | None = None
     rolled_back_by: str = Field(default="", description="empty: nobody ordered it, the cutover had failed")
     trouble: Trouble | None = Field(default=None, description="what it failed with; it outlives the sync that follows")

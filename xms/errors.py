@@ -310,3 +310,16 @@ class ConversionLost(XmsError):
     """The worker that holds the conversion's overlay is gone; the guest is converted again elsewhere."""
 
     retryable: ClassVar[bool] = False
+
+
+# --- rehearsals -------------------------------------------------------------------------------------------------------
+
+
+class NotRehearsed(NeedsPerson):
+    """A cutover was ordered with --require-rehearsal, and no rehearsal passed in that time; the source runs on."""
+
+
+class CopyTooSlow(XmsError):
+    """A back end did not copy the volumes in the time for which syncs may wait; the job goes on without a rehearsal."""
+
+    retryable: ClassVar[bool] = False

@@ -121,6 +121,9 @@ class JobState(BaseModel):
     rehearsed: Rehearsal | None = None
     """The last one that passed."""
 
+    rehearsal_waits: bool = False
+    """The one that runs waits for copies of the volumes, which are made between two syncs."""
+
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
     """Of the volumes as the last replica left them; a roll-back goes back to them."""
 

@@ -6,9 +6,10 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 |---|---|
 | Initializing | prepare |
 | Full Sync | sync, until nothing is unseeded; after a failure again, later and later |
-| Ready | cut over, in its time; go on with a verification, sync when asked or due, else wait |
+| Ready | cut over, in its time; rehearse; go on with a verification, sync when asked or due, else wait |
 | Ready, a cutover being scheduled | one more sync shortly before; drop the order when it cannot begin in its time |
 | Failed | wait for retry or abandon; retry goes on where it stood; a scheduled cutover is dropped after its time |
+| Failed, with a rehearsal that waits for its copies | give the rehearsal up |
 | any that waits | from time to time, remove what could not be removed after a sync |
 | Completed | wait for roll-back or finalize until the roll-back period is over; else finish |
 | Abandoned | finish |
@@ -21,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from xms import go_no_go, schedule, verification
-from xms.cutover import CutoverOrder
+from xms.cutover import CutoverOrder, Rehearse
 from xms.go_no_go import Verdict
 from xms.job import JobState
 from xms.models import Abandon, Phase
@@ -55,6 +56,23 @@ class DropCutover:
     """Let a scheduled cutover go that cannot begin in its time."""
 
     because: str
+
+
+@dataclass(frozen=True)
+class BeginRehearsal:
+    """Start a rehearsal, which runs beside the job."""
+
+    order: Rehearse
+
+
+@dataclass(frozen=True)
+class CopyForRehearsal:
+    """Copy the volumes while no sync runs."""
+
+
+@dataclass(frozen=True)
+class DropRehearsal:
+    """The rehearsal that waits for copies cannot have them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,22 @@ class Finish:
     """The job is over."""
 
 
-Step = Prepare | Synchronize | CutOver | DropCutover | GoOn | RollBack | Finalize | End | CleanUp | Wait | Finish
+Step = (
+    Prepare
+    | Synchronize
+    | CutOver
+    | DropCutover
+    | BeginRehearsal
+    | CopyForRehearsal
+    | DropRehearsal
+    | GoOn
+    | RollBack
+    | Finalize
+    | End
+    | CleanUp
+    | Wait
+    | Finish
+)
 
 
 def next_step(state: JobState, now: datetime) -> Step:
@@ -129,6 +162,8 @@ def _of_phase(state: JobState, now: datetime) -> Step:
     match state.phase:
         case Phase.INITIALIZING:
             return Prepare()
+        case Phase.FAILED if state.rehearsal_waits:
+            return DropRehearsal()
         case Phase.FAILED:
             return GoOn() if state.retry_asked or state.roll_back_asked else _failed(state, now)
         case Phase.CUTTING_OVER:
@@ -182,6 +217,8 @@ def _ready(state: JobState, now: datetime) -> Step:
     order = state.cutover_asked
     if order is not None and (step := _cutover(state, order, now)) is not None:
         return step
+    if (rehearsal := _rehearsal(state)) is not None:
+        return rehearsal
     wake = None if order is None else _wake_for(state, order, now)
     # Neither a pause nor the cadence holds up a verification, since somebody asked for it; a cutover near by does: its
     # snapshots may live for an hour.
@@ -195,6 +232,18 @@ def _ready(state: JobState, now: datetime) -> Step:
     if due is not None and now >= due:
         return Synchronize("cadence")
     return Wait(min((time for time in (due, verify_at, wake) if time is not None), default=None))
+
+
+def _rehearsal(state: JobState) -> Step | None:
+    """Before the next sync: it would make the copy younger by seconds, and may take hours."""
+    if state.rehearsal_asked is not None:
+        return BeginRehearsal(state.rehearsal_asked)
+    if not state.rehearsal_waits:
+        return None
+    if state.seeded:
+        return CopyForRehearsal()
+    # A sync that was asked for completes the replica; without one it may stay as it is for days.
+    return None if state.sync_asked_by is not None else DropRehearsal()
 
 
 def full_sync_pause(failures: int) -> timedelta:

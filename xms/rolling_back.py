@@ -20,7 +20,9 @@ def keeps_as_it_failed(state: JobState, order: CutoverOrder, trouble: Trouble) -
 
 
 def kept_as_it_failed(state: JobState, spec: MigrationSpec, trouble: Trouble) -> Trouble:
-    """The failure in the words of a job that is kept so."""
+    """Take it down, and the failure in the words of a job that is kept so."""
+    if state.cutover is not None:
+        state.cutover = state.cutover.model_copy(update={"kept": True})
     means = f"kept as it failed: {spec.vm} is off, and the target is as the failed step left it"
     return trouble.model_copy(
         update={
@@ -49,7 +51,7 @@ def rolled_back(state: JobState, now: datetime) -> None:
     record, in_use = state.cutover, False
     if record is not None:
         in_use = record.completed_at is not None
-        state.cutover = record.model_copy(update={"rolled_back_at": now})
+        state.cutover = record.model_copy(update={"rolled_back_at": now, "kept": False})
     state.cutover_asked, state.rolling_back = None, False
     state.trouble = record.trouble if record else None
     if not in_use:

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 
-from lab.cloud import volumes
+from lab.cloud import snapshots, volumes
 from lab.cloud.call import Call, VolumeCall
 from lab.cloud.refusals import Json, Refused, not_found
 from lab.cloud.state import Attachment, Cloud, Volume, VolumeType
@@ -85,6 +85,12 @@ class MetadataKey(BaseModel):
     key: Text
 
 
+class Reverting(BaseModel):
+    """The snapshot to go back to."""
+
+    snapshot_id: str
+
+
 class VolumeAction(BaseModel):
     """One of the actions; the body names it by its key."""
 
@@ -93,6 +99,7 @@ class VolumeAction(BaseModel):
     set_image_metadata: MetadataBody | None = Field(default=None, alias="os-set_image_metadata")
     unset_image_metadata: MetadataKey | None = Field(default=None, alias="os-unset_image_metadata")
     show_image_metadata: Json | None = Field(default=None, alias="os-show_image_metadata")
+    revert: Reverting | None = None
 
 
 def time_text(moment: datetime | None) -> str | None:
@@ -133,7 +140,7 @@ def _view(call: Call, volume: Volume) -> Json:
         "encrypted": volume.volume_type.encrypted,
         "multiattach": volume.volume_type.multiattach,
         "snapshot_id": None,
-        "source_volid": None,
+        "source_volid": volume.source_id,
         "replication_status": None,
         "consistencygroup_id": None,
         "links": [],
@@ -153,14 +160,18 @@ def type_named(cloud: Cloud, name: str) -> VolumeType:
 
 @router.post("/volumes", status_code=202)
 async def create_volume(call: VolumeCall, body: VolumeWishBody) -> Json:
-    """An empty volume."""
+    """An empty volume, or a copy of another one, of the same type and in the same zone."""
     wish = body.volume
     if wish.image_reference:
         raise Refused(400, "Invalid image identifier or unable to access requested image.")
     if wish.snapshot_id:
         raise not_found("Snapshot", wish.snapshot_id)
     if wish.source_volume_id:
-        raise Refused(400, "This cloud makes no volumes from other volumes.")
+        source = call.cloud.volume(call.project, wish.source_volume_id)
+        volume = volumes.clone(call.cloud, call.project, call.user, source, wish.size)
+        volume.name, volume.description = wish.name, wish.description
+        volume.metadata = dict(wish.metadata or {})
+        return {"volume": _view(call, volume)}
     volume_type = type_named(call.cloud, wish.volume_type or DEFAULT_TYPE)
     zone = wish.availability_zone or call.cloud.volume_zones[0]
     if zone not in call.cloud.volume_zones:
@@ -275,10 +286,14 @@ async def delete_metadata_item(call: VolumeCall, volume_id: str, key: str) -> No
 
 @router.post("/volumes/{volume_id}/action", status_code=202)
 async def act_on_volume(call: VolumeCall, volume_id: str, body: VolumeAction) -> Json:
-    """Extend it, make it bootable, or change the image metadata that a server booted from it gets."""
+    """Extend it, make it bootable, take it back, or change the image metadata that a server booted from it gets."""
     volume = call.cloud.volume(call.project, volume_id)
     if body.extend:
         volumes.extend(call.cloud, call.project, volume, body.extend.new_size)
+        return {}
+    if body.revert:
+        call.needs(3, 40)
+        snapshots.revert(call.cloud, volume, body.revert.snapshot_id)
         return {}
     if body.set_bootable:
         volume.bootable = body.set_bootable.bootable

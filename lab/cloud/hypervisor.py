@@ -39,7 +39,9 @@ def _card(cloud: Cloud, port: Port, model: str) -> Card:
     for subnet_id, address in port.fixed_ips:
         subnet = cloud.subnets[subnet_id]
         if subnet.range.version == 4:  # noqa: PLR2004 - QEMU's own network has DHCP for IPv4
-            return Card(port.mac, model, subnet.cidr, subnet.gateway, address)
+            # QEMU's own network cannot be without a host; `restrict` lets nothing through it.
+            host = subnet.gateway or str(subnet.range[1])
+            return Card(port.mac, model, subnet.cidr, host, address)
     return Card(port.mac, model, *NOWHERE, None)
 
 

@@ -26,6 +26,7 @@ class NetworkWish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = ""
+    description: str = ""
     admin_state_up: bool = True
     mtu: int = 1500
     port_security_enabled: bool = True
@@ -50,9 +51,12 @@ class SubnetWish(BaseModel):
 
     network_id: str
     name: str = ""
+    description: str = ""
     cidr: str
     ip_version: Literal[4, 6]
     enable_dhcp: bool = True
+    gateway_ip: str | None = ""
+    """None: without a gateway; "": Neutron's choice. The choice of an address is played by nobody."""
 
 
 class SubnetWishBody(BaseModel):
@@ -129,7 +133,8 @@ def _network_view(call: Call, network: Network) -> Json:
         "mtu": network.mtu,
         "availability_zones": ["nova"],
         "availability_zone_hints": [],
-        "description": "",
+        "description": network.description,
+        "created_at": f"{network.created:%Y-%m-%dT%H:%M:%SZ}",
         "tags": [],
     }
 
@@ -151,7 +156,7 @@ def _subnet_view(subnet: Subnet) -> Json:
         "allocation_pools": [{"start": str(addresses[FIRST_FREE]), "end": str(addresses[-2])}],
         "dns_nameservers": [],
         "host_routes": [],
-        "description": "",
+        "description": subnet.description,
         "tags": [],
     }
 
@@ -194,10 +199,12 @@ async def create_network(call: NetworkCall, body: NetworkWishBody) -> Json:
     if rules:
         text = f"({' and '.join(['rule:create_network', *rules])}) is disallowed by policy"
         raise Refused(403, text, "PolicyNotAuthorized")
+    _check_quota(call, "network")
     network = Network(
         new_id(),
         wish.name,
         call.project.id,
+        description=wish.description,
         up=wish.admin_state_up,
         mtu=wish.mtu,
         port_security=wish.port_security_enabled,
@@ -231,7 +238,19 @@ async def create_subnet(call: NetworkCall, body: SubnetWishBody) -> Json:
         raise not_found("Network", wish.network_id)
     if network.project_id != call.project.id:
         raise Refused(403, "rule:create_subnet is disallowed by policy", "PolicyNotAuthorized")
-    subnet = Subnet(new_id(), wish.name, network.id, call.project.id, wish.cidr, dhcp=wish.enable_dhcp)
+    if wish.gateway_ip:
+        raise Refused(400, "This cloud chooses the gateway itself.", "HTTPBadRequest")
+    _check_quota(call, "subnet")
+    subnet = Subnet(
+        new_id(),
+        wish.name,
+        network.id,
+        call.project.id,
+        wish.cidr,
+        dhcp=wish.enable_dhcp,
+        routed=wish.gateway_ip is not None,
+        description=wish.description,
+    )
     call.cloud.subnets[subnet.id] = subnet
     return {"subnet": _subnet_view(subnet)}
 
@@ -273,10 +292,16 @@ def _used(call: Call) -> dict[str, tuple[int, int]]:
     ports = call.cloud.of_project(call.cloud.ports, call.project)
     return {
         "port": (call.project.quota.ports, len(ports)),
-        "network": (100, len(own_networks)),
-        "subnet": (100, len(own_subnets)),
+        "network": (call.project.quota.networks, len(own_networks)),
+        "subnet": (call.project.quota.subnets, len(own_subnets)),
         "security_group": (10, sum(each.project_id == call.project.id for each in call.cloud.security_groups.values())),
     }
+
+
+def _check_quota(call: Call, resource: str) -> None:
+    limit, used = _used(call)[resource]
+    if 0 <= limit <= used:
+        raise Refused(409, f"Quota exceeded for resources: ['{resource}'].", "OverQuota")
 
 
 def _check_own(call: Call, project_id: str) -> None:

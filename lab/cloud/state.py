@@ -17,7 +17,7 @@ from lab.cloud.refusals import Json, Refused, not_found
 
 DEFAULT_GROUP = "default"
 
-T = TypeVar("T", "Volume", "Server", "Port", "Attachment")
+T = TypeVar("T", "Volume", "Server", "Port", "Attachment", "Snapshot")
 
 
 def new_id() -> str:
@@ -39,7 +39,10 @@ class Quota:
     instances: int = 50
     volumes: int = 200
     gigabytes: int = 20_000
+    snapshots: int = 10
     ports: int = 500
+    networks: int = 100
+    subnets: int = 100
     volumes_of_type: dict[str, int] = field(default_factory=dict)
     gigabytes_of_type: dict[str, int] = field(default_factory=dict)
 
@@ -111,7 +114,7 @@ class VolumeType:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet; its first address is the gateway, ports without a wish get one from the tenth on."""
+    """A subnet; its first address is the gateway, if it has one; ports without a wish get one from the tenth on."""
 
     id: str
     name: str
@@ -119,6 +122,8 @@ class Subnet:
     project_id: str
     cidr: str
     dhcp: bool = True
+    routed: bool = True
+    description: str = ""
 
     @property
     def range(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -126,9 +131,9 @@ class Subnet:
         return ipaddress.ip_network(self.cidr)
 
     @property
-    def gateway(self) -> str:
-        """The first address."""
-        return str(self.range[1])
+    def gateway(self) -> str | None:
+        """The first address; None where nothing leads out of it."""
+        return str(self.range[1]) if self.routed else None
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ class Network:
     external: bool = False
     mtu: int = 1500
     port_security: bool = True
+    description: str = ""
+    created: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,27 @@ class Volume:
     metadata: dict[str, str] = field(default_factory=dict)
     image_metadata: dict[str, str] = field(default_factory=dict)
     bootable: bool = False
+    source_id: str | None = None
+    """The volume that it was made of."""
+
+    status: str = "creating"
+    id: str = field(default_factory=new_id)
+    created: datetime = field(default_factory=now)
+    updated: datetime | None = None
+
+
+@dataclass
+class Snapshot:
+    """What a volume held at a time: a copy of its file. `size` in GiB."""
+
+    project_id: str
+    user_id: str
+    volume: Volume
+    size: int
+    file: Path
+    name: str | None = None
+    description: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
     status: str = "creating"
     id: str = field(default_factory=new_id)
     created: datetime = field(default_factory=now)
@@ -312,6 +340,7 @@ class Cloud:
         self.subnets: dict[str, Subnet] = {}
         self.security_groups: dict[str, SecurityGroup] = {}
         self.volumes: dict[str, Volume] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.attachments: dict[str, Attachment] = {}
         self.messages: list[Message] = []
         self.ports: dict[str, Port] = {}
@@ -352,6 +381,10 @@ class Cloud:
         except Refused:
             text = f"Volume attachment could not be found with filter: attachment_id = {attachment_id}."
             raise Refused(404, text) from None
+
+    def snapshots_of(self, volume: Volume) -> list[Snapshot]:
+        """The volume's snapshots, oldest first, those on their way out, too."""
+        return [each for each in self.snapshots.values() if each.volume is volume]
 
     def attachments_of(self, volume: Volume) -> list[Attachment]:
         """Who uses the volume, or reserved it."""

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
+from pathlib import Path
+from typing import BinaryIO
 
 from lab.cloud.refusals import Json, Refused
 from lab.cloud.state import Attachment, Cloud, Message, Project, User, Volume, VolumeType, now
 
 GIBIBYTE = 1 << 30
+CLONABLE = frozenset({"available", "in-use"})
 DELETABLE = frozenset({"available", "error", "error_restoring", "error_extending", "error_managing"})
 RESERVABLE = frozenset({"available", "downloading"})
 NO_ROOM = "schedule allocate volume:Could not find any available weighted backend."
 
 
 def used(cloud: Cloud, project: Project, volume_type: VolumeType | None = None) -> tuple[int, int]:
-    """How many volumes the project has, of a type or of any, and their GiB."""
+    """How many volumes the project has, of a type or of any, and the GiB of them and of their snapshots."""
     of_project = cloud.of_project(cloud.volumes, project)
     sizes = [volume.size for volume in of_project if volume_type in (None, volume.volume_type)]
-    return len(sizes), sum(sizes)
+    frozen = [
+        snapshot.size
+        for snapshot in cloud.of_project(cloud.snapshots, project)
+        if volume_type in (None, snapshot.volume.volume_type)
+    ]
+    return len(sizes), sum(sizes) + sum(frozen)
 
 
 def check_size_quota(cloud: Cloud, project: Project, requested: int, volume_type: VolumeType) -> None:
@@ -50,8 +59,27 @@ def check_count_quota(cloud: Cloud, project: Project, volume_type: VolumeType) -
             raise Refused(413, text)
 
 
-def create(cloud: Cloud, project: Project, user: User, size: int, volume_type: VolumeType, zone: str) -> Volume:
-    """A new volume; it becomes available, or fails where its back end is full, in a while."""
+def create(
+    cloud: Cloud,
+    project: Project,
+    user: User,
+    size: int,
+    volume_type: VolumeType,
+    zone: str,
+    *,
+    takes_over: Volume | None = None,
+) -> Volume:
+    """A new volume; it becomes available, or fails where its back end is full, in a while.
+
+    Args:
+        cloud: where.
+        project: whose.
+        user: who asks.
+        size: GiB.
+        volume_type: decides about the back end.
+        zone: of the volume service.
+        takes_over: a volume whose bytes it gets when it becomes available; None: it is empty.
+    """
     check_size_quota(cloud, project, size, volume_type)
     check_count_quota(cloud, project, volume_type)
     directory = cloud.directory / "volumes"
@@ -66,8 +94,61 @@ def create(cloud: Cloud, project: Project, user: User, size: int, volume_type: V
     directory.mkdir(parents=True, exist_ok=True)
     with volume.file.open("xb") as file:
         file.truncate(size * GIBIBYTE)
-    cloud.later(cloud.faults.volume_seconds, lambda: set_status(volume, "available"))
+
+    def finish() -> None:
+        if takes_over is not None and takes_over.file.exists():
+            copy_sparsely(takes_over.file, volume.file)
+        set_status(volume, "available")
+
+    cloud.later(cloud.faults.volume_seconds, finish)
     return volume
+
+
+def copy_sparsely(source: Path, target: Path) -> None:
+    """Copy what a file has, over the beginning of one that has nothing yet."""
+    with source.open("rb") as reader, target.open("r+b") as writer:
+        end, offset = reader.seek(0, os.SEEK_END), 0
+        while offset < end:
+            try:
+                begin = os.lseek(reader.fileno(), offset, os.SEEK_DATA)
+            except OSError:
+                # ENXIO: nothing but a hole is left.
+                return
+            offset = os.lseek(reader.fileno(), begin, os.SEEK_HOLE)
+            reader.seek(begin)
+            writer.seek(begin)
+            shutil.copyfileobj(_Limited(reader, offset - begin), writer)
+
+
+class _Limited:
+    """The next bytes of a file, and no more."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` of them."""
+        asked = self._left if size < 0 else min(size, self._left)
+        data = self._file.read(asked)
+        self._left -= len(data)
+        return data
+
+
+def clone(cloud: Cloud, project: Project, user: User, source: Volume, size: int) -> Volume:
+    """A copy of a volume, as a share of files makes it: all of it is copied while the source is called available.
+
+    What is written to the source meanwhile may be in the copy: here the bytes are taken at the very end.
+    """
+    if source.status not in CLONABLE:
+        text = f"Invalid volume: Source volume {source.id} must be available or in-use, but is {source.status}."
+        raise Refused(400, text)
+    if size < source.size:
+        text = f"Volume size {size}GB cannot be smaller than original volume size {source.size}GB. They must be >= it."
+        raise Refused(400, f"Invalid input received: {text}")
+    copy = create(cloud, project, user, size, source.volume_type, source.zone, takes_over=source)
+    copy.source_id, copy.bootable, copy.image_metadata = source.id, source.bootable, dict(source.image_metadata)
+    return copy
 
 
 def _fail(cloud: Cloud, volume: Volume, reason: str) -> None:
@@ -106,7 +187,7 @@ def extend(cloud: Cloud, project: Project, volume: Volume, size: int) -> None:
 
 def delete(cloud: Cloud, volume: Volume) -> None:
     """Delete a volume that nobody uses; gone in a while."""
-    if volume.status not in DELETABLE or cloud.attachments_of(volume):
+    if volume.status not in DELETABLE or cloud.attachments_of(volume) or cloud.snapshots_of(volume):
         raise Refused(
             400,
             "Invalid volume: Volume status must be available or error or error_restoring or error_extending or "

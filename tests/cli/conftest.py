@@ -32,6 +32,7 @@ from workflows.operations import (
     ListVmsWorkflow,
     PreflightWorkflow,
 )
+from workflows.rehearsal import RehearsalWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 
 XMS = [sys.executable, "-m", "cli.main"]
@@ -170,6 +171,7 @@ class Background:
                     task_queue=TASK_QUEUE,
                     workflows=[
                         WarmMigrationWorkflow,
+                        RehearsalWorkflow,
                         ListSourcesWorkflow,
                         CheckSourceWorkflow,
                         CheckTargetWorkflow,

@@ -187,3 +187,43 @@ def test_whether_a_type_is_encrypted_is_no_members_business(scene: Scene) -> Non
     known = next(kind for kind in scene.cloud.volumes.types() if kind.name == name)
     with pytest.raises(ForbiddenException, match="volume_type_encryption:get"):
         scene.cloud.volumes.get_type_encryption(known.id)
+
+
+def test_a_volume_is_cloned_with_its_description_and_without_its_metadata(scene: Scene) -> None:
+    for volume_type in scene.place.volume_types:
+        source = scene.new_volume(volume_type=volume_type, metadata={"xms_job": "warm-contract", "xms_lease": "a/1/0"})
+        scene.cloud.volumes.set_volume_bootable_status(source.id, bootable=True)
+        scene.cloud.volumes.set_volume_image_metadata(source.id, hw_disk_bus="scsi")
+        wanted = {"xms_job": "rehearsal-warm-contract", "xms_rehearsal": "token"}
+        made = scene.cloud.volumes.create_volume(
+            name=scene.name(), size=1, source_volume_id=source.id, description="copy", metadata=wanted
+        )
+        assert made.status == "creating"
+        assert scene.cloud.volumes.get_volume(source.id).status == "available"
+        scene.settled(made, "available")
+        copy = scene.cloud.volumes.get_volume(made.id)
+        assert (copy.source_volume_id, copy.volume_type, copy.size) == (source.id, volume_type, 1)
+        assert (copy.metadata, copy.description) == (wanted, "copy")
+        assert copy.availability_zone == source.availability_zone
+        assert copy.is_bootable is True
+        assert copy.volume_image_metadata == {"hw_disk_bus": "scsi"}
+        assert scene.cloud.volumes.get_volume(source.id).metadata == {
+            "xms_job": "warm-contract",
+            "xms_lease": "a/1/0",
+        }
+
+
+def test_a_volume_is_deleted_while_a_clone_of_it_is_there(scene: Scene) -> None:
+    for volume_type in scene.place.volume_types:
+        source = scene.new_volume(volume_type=volume_type)
+        made = scene.cloud.volumes.create_volume(name=scene.name(), size=1, source_volume_id=source.id)
+        scene.settled(made, "available")
+        for volume in (source, made):
+            scene.cloud.volumes.delete_volume(volume.id, ignore_missing=True)
+            scene.cloud.volumes.wait_for_delete(volume, interval=scene.place.config.poll_seconds, wait=60)
+
+
+def test_a_clone_is_not_smaller_than_its_source(scene: Scene) -> None:
+    source = scene.new_volume(size=2)
+    with pytest.raises(BadRequestException, match=r"cannot be smaller than"):
+        scene.cloud.volumes.create_volume(name=scene.name(), size=1, source_volume_id=source.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from openstack.exceptions import NotFoundException
+from openstack.exceptions import ConflictException, NotFoundException
 
 from tests.cloud_contract.scene import NOBODY, Scene
 
@@ -104,3 +104,40 @@ def test_every_project_has_a_default_security_group(scene: Scene) -> None:
         if group.project_id == scene.cloud.project_id and group.name == "default"
     ]
     assert len(own) == 1
+
+
+def test_a_member_makes_a_network_of_its_own_with_nothing_that_leads_out_of_it(scene: Scene) -> None:
+    mark = f"xms rehearsal-{scene.name()} network"
+    made = scene.cloud.network.create_network(name=scene.name(), description=mark)
+    subnet = scene.cloud.network.create_subnet(
+        network_id=made.id,
+        name=scene.name(),
+        description=mark,
+        ip_version=4,
+        cidr="198.18.0.0/24",
+        gateway_ip=None,
+        enable_dhcp=True,
+    )
+    found = [each for each in scene.cloud.network.networks(project_id=scene.cloud.project_id) if each.id == made.id]
+    assert [(network.description, network.is_shared, network.is_router_external) for network in found] == [
+        (mark, False, False)
+    ]
+    assert datetime.fromisoformat(found[0].created_at)
+    assert (subnet.gateway_ip, subnet.is_dhcp_enabled, subnet.cidr) == (None, True, "198.18.0.0/24")
+    assert [each.id for each in scene.cloud.network.subnets(network_id=made.id)] == [subnet.id]
+    port = scene.cloud.network.create_port(network_id=made.id, name=scene.name())
+    assert port.fixed_ips[0]["ip_address"].startswith("198.18.0.")
+    on_it = [each for each in scene.cloud.network.ports(network_id=made.id) if each.device_owner != "network:dhcp"]
+    assert [each.id for each in on_it] == [port.id]
+    with pytest.raises(ConflictException, match="ports still in use on the network"):
+        scene.cloud.network.delete_network(made.id, ignore_missing=True)
+    scene.cloud.network.delete_port(port.id, ignore_missing=True)
+    scene.cloud.network.delete_network(made.id, ignore_missing=True)
+    scene.cloud.network.delete_network(made.id, ignore_missing=True)
+    assert made.id not in [each.id for each in scene.cloud.network.networks()]
+
+
+def test_a_member_reads_the_quotas_of_networks_and_subnets(scene: Scene) -> None:
+    quota = scene.cloud.network.get_quota(scene.cloud.project_id, details=True)
+    for of_one in (quota.networks, quota.subnets):
+        assert 0 < of_one["used"] <= of_one["limit"]

@@ -6,6 +6,7 @@ That it converts a guest that it can, the tests of `tests/end_to_end` show.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,8 @@ def a_small_debian(directory: Path) -> bytes:
     (root / "etc/debian_version").write_text("12.1\n")
     (root / "etc/fstab").write_text("/dev/sda1 / ext4 defaults 0 1\n")
     (root / "var/lib/dpkg/status").touch()
+    # The architecture is read from a program.
+    shutil.copy("/bin/true", root / "bin/sh")
     image = directory / "root.ext4"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(image), "30M"], check=True)
     return image.read_bytes()

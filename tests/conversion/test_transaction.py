@@ -52,6 +52,8 @@ def test_a_failed_conversion_leaves_the_replica_and_says_why(workshop: Workshop)
     assert "no operating system was found" in failed.value.because
     assert "xms migration log warm-a-b" in failed.value.do
     assert failed.value.worker_queue == "queue-1"
+    assert workshop.conversion.log.exists()
+    assert workshop.overlays == []
     assert workshop.digests() == replica
     with pytest.raises(ConversionLost):
         workshop.commit()

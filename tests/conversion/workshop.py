@@ -99,6 +99,16 @@ class Workshop:
         place.mkdir(exist_ok=True)
         (place / "behaviour.json").write_text(json.dumps(behaviour))
 
+    def asked(self) -> dict[str, Any]:
+        """What the last virt-v2v was called with: arguments and environment."""
+        asked: dict[str, Any] = json.loads((self.directory / "conversions" / "asked.json").read_text())
+        return asked
+
+    def configure(self, **changes: Any) -> None:  # noqa: ANN401 - fields of ConversionConfig
+        conversion = self.config.conversion.model_copy(update=changes)
+        self.config = self.config.model_copy(update={"conversion": conversion})
+        self.conversion = Conversion(self.config, "warm-a-b")
+
     def convert(self, pulse: Pulse = no_pulse) -> Converted:
         claims = [volume.claim() for volume in self.volumes]
         try:

@@ -34,7 +34,15 @@ WORDS = st.text(max_size=40) | st.just(HOSTILE)
 SECONDS = st.floats(0, 1e9)
 BYTES = st.integers(0, 1 << 62)
 TROUBLES = st.builds(
-    Trouble, kind=WORDS, what=WORDS, because=WORDS, means=WORDS, do=WORDS, needs_person=st.booleans(), at=MAYBE
+    Trouble,
+    kind=WORDS,
+    what=WORDS,
+    because=WORDS,
+    means=WORDS,
+    do=WORDS,
+    needs_person=st.booleans(),
+    at=MAYBE,
+    log_tail=WORDS,
 )
 STEPS = st.builds(
     StepRecord,

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.cloud.server import CloudServer
-from lab.cloud.state import Attachment, Volume
+from lab.cloud.state import Attachment, Network, Subnet, Volume
 from tests.target_killed.itinerary import MIB, Job
 from xms.openstack.attachments import WORKER_KEY
 from xms.openstack.boot_record import BOOT_KEY
 from xms.openstack.lease import LEASE_KEY, LeaseRecord
+from xms.openstack.volume_snapshots import REVERTED_KEY
 
 LOOKED_AT: Final = 3 * MIB
-RECORDS: Final = (LEASE_KEY, BOOT_KEY, WORKER_KEY)
-"""Metadata that tell how things came about, another story for each job: leases, boots, and instances that are workers.
+RECORDS: Final = (LEASE_KEY, BOOT_KEY, WORKER_KEY, REVERTED_KEY)
+"""Metadata that tell how things came about, another story for each job: leases, boots, reverts, and workers' instances.
 
 The mark of an instance whose worker died stays: what it asked for may come yet, and has to be known as a worker's.
 """
@@ -61,12 +62,33 @@ class HeldServer:
 
 
 @dataclass(frozen=True)
+class HeldNetwork:
+    """A network that the job made, with its subnets and whether any of them leads out of it."""
+
+    name: str
+    description: str
+    subnets: tuple[str, ...]
+    routed: bool
+
+
+@dataclass(frozen=True)
+class HeldSnapshot:
+    """A snapshot of a volume, or several that are alike: a late call may leave another one until all are removed."""
+
+    volume: str
+    status: str
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Holdings:
     """All that bears the VM's name, whoever's it says to be: what lost its mark in a crash is seen as well."""
 
     volumes: tuple[HeldVolume, ...]
     ports: tuple[HeldPort, ...]
     servers: tuple[HeldServer, ...]
+    networks: tuple[HeldNetwork, ...] = ()
+    snapshots: tuple[HeldSnapshot, ...] = ()
 
 
 def holdings(server: CloudServer, job: Job) -> Holdings:
@@ -134,7 +156,32 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
             for each in list(cloud.servers.values())
             if named(each.name)
         ),
+        networks=tuple(
+            HeldNetwork(
+                name=told(network.name),
+                description=told(network.description),
+                subnets=tuple(subnet.cidr for subnet in subnets_of(server, network)),
+                routed=any(subnet.routed for subnet in subnets_of(server, network)),
+            )
+            for network in list(cloud.networks.values())
+            if named(network.name)
+        ),
+        snapshots=tuple(
+            sorted(
+                {
+                    HeldSnapshot(told(each.volume.name), each.status, pairs(each.metadata))
+                    for each in list(cloud.snapshots.values())
+                    if named(each.volume.name)
+                },
+                key=lambda held: (held.volume, held.metadata),
+            )
+        ),
     )
+
+
+def subnets_of(server: CloudServer, network: Network) -> list[Subnet]:
+    """The subnets of a network."""
+    return [subnet for subnet in list(server.cloud.subnets.values()) if subnet.network_id == network.id]
 
 
 def user(server: CloudServer, attachment: Attachment) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from tests.openstack.conftest import GIB, PROJECT
 from tests.target_killed.worker import WRITE, WriteVolumes
 from xms.models import Disk, MigrationSpec, Model, NetworkMapping, Nic, job_id
+from xms.orders.rehearsal import CheckRehearsal, CloneVolumes, MakeIsolatedNetwork
 from xms.orders.source import VmDetails, VmDisk, VmNic
 from xms.orders.target import (
     BootServer,
@@ -19,14 +21,19 @@ from xms.orders.target import (
     MakePorts,
     MakeVolume,
     PortsMade,
+    RevertVolumes,
     SeeRunning,
     ServerMade,
     ServerOrder,
+    SnapshotVolumes,
     TargetChecked,
     TargetOrder,
     VolumeMade,
+    VolumeSnapshot,
     VolumesOrder,
+    VolumesSnapshotted,
 )
+from xms.rehearsal import rehearsal_id
 
 MIB: Final = 1 << 20
 DISKS: Final = (2000, 2001)
@@ -51,6 +58,7 @@ class Job:
     volumes: dict[int, str] = field(default_factory=dict)
     nics: tuple[Nic, ...] = ()
     server_id: str = ""
+    snapshots: tuple[VolumeSnapshot, ...] = ()
 
     @property
     def target(self) -> TargetOrder:
@@ -107,6 +115,8 @@ class Job:
             self.nics = answer.nics
         elif isinstance(answer, ServerMade):
             self.server_id = answer.server_id
+        elif isinstance(answer, VolumesSnapshotted):
+            self.snapshots = answer.snapshots
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,16 @@ def volumes_order(job: Job) -> VolumesOrder:
     return VolumesOrder(target=job.target, volume_ids=job.volume_ids)
 
 
+def snapshot(title: str, minute: int) -> Stop:
+    return Stop(
+        title,
+        "snapshot_volumes",
+        lambda job: SnapshotVolumes(
+            target=job.target, disks=job.disks, replica_of=datetime(2026, 11, 29, 1, minute, tzinfo=UTC)
+        ),
+    )
+
+
 def stream(place: int, content: bytes, offset: int) -> Stop:
     return Stop(
         f"stream {DISKS[place]} to {offset}",
@@ -142,7 +162,39 @@ def stream(place: int, content: bytes, offset: int) -> Stop:
     )
 
 
+def rehearsal_of(job: Job) -> TargetOrder:
+    return job.target.model_copy(update={"job_id": rehearsal_id(job.target.job_id)})
+
+
 EXTENDED: Final = 2 * GIB
+REHEARSAL: Final = (
+    Stop(
+        "check the rehearsal",
+        "check_rehearsal",
+        lambda job: CheckRehearsal(target=rehearsal_of(job), spec=job.spec, disks=job.disks, nics=job.nics),
+    ),
+    Stop(
+        "copy the volumes",
+        "clone_volumes",
+        lambda job: CloneVolumes(
+            target=rehearsal_of(job),
+            of_job=job.target.job_id,
+            disks=job.disks,
+            token="rehearsal 1",
+            instance_name=f"{job.vm} rehearsal",
+            timeout_seconds=60,
+        ),
+    ),
+    Stop(
+        "make the isolated network",
+        "make_isolated_network",
+        lambda job: MakeIsolatedNetwork(target=rehearsal_of(job), name=f"{job.vm} rehearsal"),
+    ),
+    Stop("remove the isolated network", "remove_isolated_network", rehearsal_of),
+    Stop("delete the copies", "delete_clones", rehearsal_of),
+)
+"""What a rehearsal asks for that nothing else does. Its boot and its ports are asked for as a cutover's are."""
+
 WAY_THERE: Final = (
     Stop("check the target", "check_target", lambda job: CheckTarget(spec=job.spec, vm=job.details)),
     make_volume(DISKS[0]),
@@ -155,6 +207,7 @@ WAY_THERE: Final = (
     stream(0, boot_sector(), 0),
     stream(1, REPLICATED[1], 0),
     Stop("release after the sync", "release_volumes", volumes_order),
+    *REHEARSAL,
     Stop(
         "check before the cutover",
         "check_target",
@@ -166,6 +219,7 @@ WAY_THERE: Final = (
         lambda job: MakePorts(target=job.target, instance_name=job.vm, nics=job.nics),
     ),
     stream(0, REPLICATED[0], MIB),
+    snapshot("make snapshots of the volumes", 1),
     Stop(
         "convert",
         WRITE,
@@ -201,6 +255,13 @@ WAY_BACK: Final = (
         lambda job: ServerOrder(target=job.target, server_id=job.server_id),
     ),
     Stop("remove the ports", "remove_ports", lambda job: job.target),
+    Stop(
+        "take the volumes back",
+        "revert_volumes",
+        lambda job: RevertVolumes(target=job.target, snapshots=job.snapshots),
+    ),
+    snapshot("make other snapshots", 2),
+    Stop("remove the snapshots", "remove_volume_snapshots", volumes_order),
 )
 CLEAN_UP: Final = (Stop("delete the volumes", "delete_volumes", volumes_order),)
 ITINERARY: Final = (*WAY_THERE, *WAY_BACK, *CLEAN_UP)

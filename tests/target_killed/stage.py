@@ -213,7 +213,7 @@ class Stage:
 def differing(now: Holdings, expected: Holdings, where: str) -> str:
     """What is otherwise than it should be, one line each."""
     lines = [where]
-    for kind in ("volumes", "ports", "servers"):
+    for kind in ("volumes", "ports", "servers", "networks", "snapshots"):
         left, right = getattr(now, kind), getattr(expected, kind)
         lines += [f"  there is     {one}" for one in left if one not in right or len(left) != len(right)]
         lines += [f"  there should {one}" for one in right if one not in left]
@@ -222,7 +222,7 @@ def differing(now: Holdings, expected: Holdings, where: str) -> str:
 
 def make_stage(server: CloudServer, directory: Path, attach: Literal["cinder", "nova"]) -> Stage:
     """A stage over a cloud that does everything quickly."""
-    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1)
+    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1, snapshots=-1)
     faults = server.faults
     # A volume is long enough in the making to be seen so: else it were chance what calls there are.
     faults.volume_seconds = 0.15

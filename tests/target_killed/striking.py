@@ -73,6 +73,7 @@ def strike(stage: Stage, untouched: Run, blows: Iterable[tuple[Blow, Plan]]) -> 
     cloud = stage.server.cloud
     assert not cloud.volumes
     assert not cloud.ports
+    assert [network.name for network in cloud.networks.values() if network.description] == []
     assert not cloud.attachments
     assert [server for server in cloud.servers.values() if server.links is None] == []
     return runs

@@ -31,11 +31,27 @@ def test_a_job_that_nothing_happens_to_goes_there_and_back(untouched: Run) -> No
     ]
     (server,) = there.servers
     assert (server.status, server.volumes, server.macs) == ("ACTIVE", ("VM 2000", "VM 2001"), ("MAC 0", "MAC 1"))
+    copied = untouched.after["copy the volumes"].volumes
+    originals = [volume for volume in copied if "rehearsal" not in volume.name]
+    assert [volume.name for volume in copied] == [
+        "VM 2000",
+        "VM 2001",
+        "VM rehearsal Hard disk 1",
+        "VM rehearsal Hard disk 2",
+    ]
+    assert [volume.digest for volume in copied[2:]] == [volume.digest for volume in originals]
+    (network,) = untouched.after["make the isolated network"].networks
+    assert (network.name, network.subnets, network.routed) == ("VM rehearsal", ("198.18.0.0/24",), False)
+    assert untouched.after["delete the copies"] == untouched.after["release after the sync"]
     assert back.servers == ()
     assert back.ports == ()
+    replica = untouched.after["make snapshots of the volumes"]
+    assert [snapshot.volume for snapshot in replica.snapshots] == ["VM 2000", "VM 2001"]
     assert [(volume.status, volume.attached_to, volume.digest) for volume in back.volumes] == [
-        ("available", (), volume.digest) for volume in there.volumes
+        ("available", (), volume.digest) for volume in replica.volumes
     ]
+    assert [volume.digest for volume in there.volumes] != [volume.digest for volume in replica.volumes]
+    assert back.snapshots == ()
     assert end == Holdings((), (), ())
     calls = [point for points in untouched.points.values() for point in points]
     assert len(calls) >= CALLS_AT_LEAST

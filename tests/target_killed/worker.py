@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from temporalio.testing import ActivityEnvironment
 
+from activities.rehearsal import RehearsalActivities
 from activities.target import TargetActivities
 from tests.target_killed.calls import Blow, Calls, Point, watch
 from xms.config import Config
@@ -99,7 +100,8 @@ def _do(config: Config, step: Step) -> Model:
         return write(config, step.order)
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, attempt=step.attempt)
-    activity: Callable[[Any], Model] = getattr(TargetActivities(config), step.name)
+    provider = next(kind for kind in (TargetActivities, RehearsalActivities) if hasattr(kind, step.name))
+    activity: Callable[[Any], Model] = getattr(provider(config), step.name)
     return environment.run(activity, step.order)
 
 

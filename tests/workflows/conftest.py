@@ -19,6 +19,7 @@ from tests.workflows.world import World
 from worker import activities_of
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.rehearsal import RehearsalWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobInput, JobState
 from xms.models import MigrationSpec, Phase
@@ -95,7 +96,7 @@ async def a_worker(
         Worker(
             client,
             task_queue=TASK_QUEUE,
-            workflows=[WarmMigrationWorkflow, HostBudgetWorkflow],
+            workflows=[WarmMigrationWorkflow, RehearsalWorkflow, HostBudgetWorkflow],
             activities=[*world.activities(), *activities_of(HostBudgetActivities(client))],
             max_cached_workflows=cached,
             workflow_runner=runner or SandboxedWorkflowRunner(),

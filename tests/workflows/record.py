@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import ConversionOptions, CutoverOrder, Evidence
+from xms.cutover import ConversionOptions, CutoverOrder, Evidence, FinalizeOrder, OnFailure, Rehearse, RollBackOrder
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -38,6 +39,7 @@ from xms.models import (
     Verify,
     job_id,
 )
+from xms.rehearsal import rehearsal_id
 
 
 class Recorded(Protocol):
@@ -214,6 +216,83 @@ async def seen(client: Client) -> Job:
     return job
 
 
+async def rolled_back(client: Client) -> Job:
+    """Kept as it failed and taken back; completed, rolled back, reverted from snapshots; completed and finalized."""
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world, a_spec("rolled-back")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["see_running"] = [failure("BootFailed")]
+        order = CutoverOrder(who="ann", on_failure=OnFailure.KEEP_OFF)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.rollback, RollBackOrder(who="ann"))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY)
+        world.cheap_snapshots = True
+        order = CutoverOrder(who="ann", rollback_period_seconds=86_400)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.signal("rollback", RollBackOrder(who="ann"))
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.resume, Resume())
+        await job.tells("volume reverted")
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
+async def with_rehearsals(client: Client, vm: str) -> tuple[Job, WorkflowHandle[Any, Any]]:
+    """A rehearsal that passes beside syncs, one whose copy does not boot, one that a cutover breaks off."""
+    world = World()
+    async with a_job(client, world, a_spec(vm, cadence_seconds=1)) as job:
+        await job.reaches(Phase.READY)
+        rehearsal = client.get_workflow_handle(rehearsal_id(job.handle.id))
+        for end in ("passed", "failed"):
+            world.fail["see_running"] = [failure("BootFailed")] if end == "failed" else []
+            await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+            await job.tells(f"rehearsal {end}")
+        world.late = {"convert"}
+        world.calls.clear()
+        await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+        while "convert" not in world.calls:  # noqa: ASYNC110 - a list that the activities append to
+            await asyncio.sleep(0.05)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(require_rehearsal_seconds=3600))
+        world.late = set()
+        await job.handle.result()
+    return job, rehearsal
+
+
+async def rehearsed(client: Client) -> Job:
+    """A job that was rehearsed three times."""
+    return (await with_rehearsals(client, "rehearsed"))[0]
+
+
+@dataclass
+class Rehearsed:
+    """A rehearsal's own workflow."""
+
+    handle: WorkflowHandle[Any, Any]
+
+
+async def rehearsal_broken_off(client: Client) -> Rehearsed:
+    """The last of its rehearsals, which was broken off."""
+    return Rehearsed((await with_rehearsals(client, "broken-off"))[1])
+
+
+async def rehearsal_passed(client: Client) -> Rehearsed:
+    """One that went to its end."""
+    world = World()
+    async with a_job(client, world, a_spec("passed")) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.rehearse, Rehearse(who="ann"))
+        await job.tells("rehearsal passed")
+    return Rehearsed(client.get_workflow_handle(rehearsal_id(job.handle.id)))
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -222,9 +301,13 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
+    "rolled-back": rolled_back,
     "limited": limited,
     "host-budget": host_budget,
     "seen": seen,
+    "rehearsed": rehearsed,
+    "rehearsal-passed": rehearsal_passed,
+    "rehearsal-broken-off": rehearsal_broken_off,
 }
 
 

@@ -13,13 +13,16 @@ from temporalio.worker import Replayer
 
 from tests.workflows.record import HISTORIES, SHAPES
 from workflows.host_budget import HostBudgetWorkflow
+from workflows.rehearsal import RehearsalWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 
 
 def replayer() -> Replayer:
-    return Replayer(workflows=[WarmMigrationWorkflow, HostBudgetWorkflow], data_converter=pydantic_data_converter)
+    return Replayer(
+        workflows=[WarmMigrationWorkflow, RehearsalWorkflow, HostBudgetWorkflow], data_converter=pydantic_data_converter
+    )
 
 
 def test_every_shape_of_a_job_has_a_recorded_history() -> None:

@@ -13,6 +13,7 @@ from tests.workflows.conftest import Job, a_job
 from tests.workflows.world import BLOCK, World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.cutover import CutoverOrder, FinalizeOrder, OnFailure, RollBackOrder
+from xms.job import JobState
 from xms.models import Abandon, Phase, Resume, Retry
 from xms.status import JobStatus
 
@@ -400,3 +401,31 @@ async def test_a_completed_job_takes_no_other_order(client: Client) -> None:
             assert "is Completed" in str(refused.value.cause)
         await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder())
         assert (await job.handle.result()).outcome == "completed"
+
+
+async def test_a_completed_job_that_continued_as_new_is_taken_back_all_the_same(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        status = await completed(job)
+        await job.handle.terminate()
+    more = {"moref": "vm-101", "source_is_off": True}
+    record = JobState.model_validate(status.model_dump() | more)
+    async with a_job(client, world, status.spec, carried=record) as job:
+        assert (await job.status()).roll_back_until == status.roll_back_until
+        await rolls_back(job)
+        await job.tells("rolled back")
+        assert (await job.reaches(Phase.READY)).paused
+        assert (world.power, world.servers) == ("poweredOn", set())
+        assert not world.both_ran
+        await job.handle.terminate()
+
+
+async def test_how_the_source_was_stopped_stands_in_the_steps_record(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        await cut_over(job)
+        cutover = (await job.handle.result()).status.cutover
+    assert cutover is not None
+    assert cutover.completed_at is not None
+    assert [step.found for step in cutover.steps if step.name == "Power Off Source"] == ["guest shut down"]

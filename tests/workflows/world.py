@@ -29,6 +29,7 @@ from xms.orders.conversion import (
     LookBeforeConversion,
 )
 from xms.orders.copy import StreamDisk, StreamResult
+from xms.orders.rehearsal import CheckRehearsal, CloneVolumes, IsolatedNetwork, MakeIsolatedNetwork, VolumesCloned
 from xms.orders.source import (
     ChangeTracking,
     DiskPlan,
@@ -71,6 +72,7 @@ from xms.orders.target import (
     VolumesReverted,
     VolumesSnapshotted,
 )
+from xms.rehearsal import is_rehearsal
 
 BLOCK = 64 << 10
 
@@ -96,7 +98,7 @@ def failure(
 class World:
     """Both sides of a migration."""
 
-    def __init__(self, disks: int = 2) -> None:
+    def __init__(self, disks: int = 2) -> None:  # noqa: PLR0915 - one switch or one record a line
         self.disks = {2000 + number: SourceDisk() for number in range(disks)}
         self.volumes: dict[str, dict[int, int]] = {}
         self.snapshots: dict[str, dict[int, dict[int, int]]] = {}
@@ -107,6 +109,14 @@ class World:
         self.ports: set[str] = set()
         self.ports_left: tuple[str, ...] = ()
         self.annotation = ""
+        self.copies: set[str] = set()
+        self.copied = 0
+        self.copied_beside_a_stream = False
+        self.networks: set[str] = set()
+        self.rehearsed_servers: set[str] = set()
+        self.rehearsed_ports: set[str] = set()
+        self.rehearsed_on: set[str] = set()
+        self.streams_now = 0
         self.attached: set[str] = set()
         self.overlay: dict[str, dict[int, int]] = {}
         self.worker_queue = "xms-data"
@@ -310,6 +320,13 @@ class World:
     @activity.defn
     async def stream_disk(self, order: StreamDisk) -> StreamResult:
         self.streams.append(order)
+        self.streams_now += 1
+        try:
+            return await self._stream_disk(order)
+        finally:
+            self.streams_now -= 1
+
+    async def _stream_disk(self, order: StreamDisk) -> StreamResult:
         self._called("stream_disk")
         while self.hold:
             activity.heartbeat()
@@ -441,13 +458,17 @@ class World:
     @activity.defn
     async def make_ports(self, order: MakePorts) -> PortsMade:
         self._called("make_ports")
-        self.ports.add(order.instance_name)
+        (self.rehearsed_ports if is_rehearsal(order.target.job_id) else self.ports).add(order.instance_name)
+        if is_rehearsal(order.target.job_id):
+            self.rehearsed_on |= {nic.network for nic in order.nics}
         return PortsMade(nics=order.nics)
 
     @activity.defn
     async def remove_ports(self, order: TargetOrder) -> PortsRemoved:
-        del order
         self._called("remove_ports")
+        if is_rehearsal(order.job_id):
+            self.rehearsed_ports.clear()
+            return PortsRemoved()
         self.ports.clear()
         return PortsRemoved(left=self.ports_left)
 
@@ -460,9 +481,12 @@ class World:
     @activity.defn
     async def boot_server(self, order: BootServer) -> ServerMade:
         self._called("boot_server")
-        self.servers.add("server-1")
         for disk in order.disks:
             self.volumes[disk.volume_id or ""][0] = -1
+        if is_rehearsal(order.target.job_id):
+            self.rehearsed_servers.add("server-of-copy")
+            return ServerMade(server_id="server-of-copy")
+        self.servers.add("server-1")
         self.both_ran |= self.power == "poweredOn"
         return ServerMade(server_id="server-1")
 
@@ -474,10 +498,56 @@ class World:
 
     @activity.defn
     async def remove_server(self, order: ServerOrder) -> Done:
-        del order
         self._called("remove_server")
-        self.servers.clear()
+        (self.rehearsed_servers if is_rehearsal(order.target.job_id) else self.servers).clear()
         return Done()
+
+    # --- a rehearsal ----------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def check_rehearsal(self, order: CheckRehearsal) -> Done:
+        del order
+        self._called("check_rehearsal")
+        return Done()
+
+    @activity.defn
+    async def clone_volumes(self, order: CloneVolumes) -> VolumesCloned:
+        self.copied_beside_a_stream |= self.streams_now > 0 or bool(self.snapshots)
+        self._called("clone_volumes")
+        self.copied += 1
+        disks = []
+        for disk in order.disks:
+            copy = f"copy-{self.copied}-{disk.key}"
+            self.volumes[copy] = dict(self.volumes[disk.volume_id or ""])
+            self.copies.add(copy)
+            disks.append(disk.model_copy(update={"volume_id": copy}))
+        return VolumesCloned(disks=tuple(disks), seconds=0.1)
+
+    @activity.defn
+    async def make_isolated_network(self, order: MakeIsolatedNetwork) -> IsolatedNetwork:
+        self._called("make_isolated_network")
+        self.networks.add(order.name)
+        return IsolatedNetwork(network_id="isolated", subnet_id="subnet")
+
+    @activity.defn
+    async def remove_isolated_network(self, order: TargetOrder) -> Done:
+        self._called("remove_isolated_network")
+        if is_rehearsal(order.job_id):
+            self.networks.clear()
+        return Done()
+
+    @activity.defn
+    async def delete_clones(self, order: TargetOrder) -> Done:
+        self._called("delete_clones")
+        if is_rehearsal(order.job_id):
+            for copy in self.copies:
+                del self.volumes[copy]
+            self.copies.clear()
+        return Done()
+
+    def left_of_rehearsals(self) -> set[str]:
+        """What should not be there after one."""
+        return self.copies | self.networks | self.rehearsed_servers | self.rehearsed_ports
 
     # --- the conversion -----------------------------------------------------------------------------------------------
 
@@ -494,7 +564,7 @@ class World:
         key = order.disks[0].key
         if order.options.skip:
             return Converted(written=(), worker_queue=self.worker_queue, root_disk_key=key, skipped=True)
-        self.overlay = {f"volume-{key}": {1: -2, 3: -3}}
+        self.overlay = {order.disks[0].volume_id or "": {1: -2, 3: -3}}
         written = ByteRanges([(1 * BLOCK, BLOCK), (3 * BLOCK, BLOCK)])
         return Converted(
             written=(DiskWritten(disk_key=key, ranges=written.encode(), bytes=written.total),),
@@ -511,7 +581,7 @@ class World:
     @activity.defn
     async def commit_conversion(self, order: ConversionOrder) -> Committed:
         del order
-        for volume_id, blocks in self.overlay.items():
+        for volume_id, blocks in list(self.overlay.items()):
             self.volumes[volume_id][1] = blocks[1]
             self._called("commit_conversion")
             self.volumes[volume_id].update(blocks)

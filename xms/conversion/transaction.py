@@ -27,7 +27,7 @@ from xms.conversion.options import remarks
 from xms.conversion.overlay import Overlay
 from xms.conversion.root_disk import root_disk
 from xms.conversion.stages import Stages
-from xms.errors import ConversionFailed, ConversionLost, WriteFailed
+from xms.errors import ConversionFailed, ConversionLost, WriteFailed, XmsError
 from xms.models import Model
 from xms.openstack.claim import Claim
 from xms.orders.conversion import Committed, Convert, Converted, DiskWritten
@@ -101,8 +101,11 @@ class Conversion:
             for claim in claims:
                 self._overlay(claim.volume_id).keep()
         except OSError as error:
+            self.discard()
             raise ConversionFailed(f"{order.vm.vm} was not converted", because=str(error), means=UNCHANGED) from error
-        except ConversionFailed as error:
+        except XmsError as error:
+            # Nobody can commit what is there: it would only take the worker's space.
+            self.discard()
             error.worker_queue = queue
             raise
         for claim in claims:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from xms.errors import QuotaExceeded, TargetRefusedLogin
@@ -12,6 +12,7 @@ from xms.openstack.ports import is_of as port_is_of
 from xms.openstack.reading import Candidate, Reading
 from xms.openstack.volumes import gibibytes
 from xms.orders.preflight import TargetWanted
+from xms.orders.rehearsal import CheckRehearsal
 
 if TYPE_CHECKING:
     from openstack.compute.v2.flavor import Flavor
@@ -32,17 +33,50 @@ def check(reading: Reading, wanted: TargetWanted, candidate: Candidate, flavor: 
     vm = candidate.vm
     lines = [*([] if candidate.for_cutover else _volumes(reading, wanted, candidate)), *_instance(reading, flavor)]
     lines.append(_ports(reading, candidate))
+    _refuse(f"the quota of the target project does not cover {vm.name}", lines)
+
+
+def _refuse(what: str, lines: Sequence[Line]) -> None:
     short = [
         f"{name}: needs {needed} more, {used} of {limit} are used"
         for name, needed, used, limit in lines
         if limit is not None and limit != UNLIMITED and needed > 0 and (used or 0) + needed > limit
     ]
     if short:
-        raise QuotaExceeded(
-            f"the quota of the target project does not cover {vm.name}",
-            because="; ".join(short),
-            do="have the quota raised, or free some of it",
-        )
+        raise QuotaExceeded(what, because="; ".join(short), do="have the quota raised, or free some of it")
+
+
+def check_rehearsal(cloud: Cloud, order: CheckRehearsal) -> None:
+    """Compare what a copy of the VM needs beside what is there with what the quotas leave.
+
+    Raises:
+        QuotaExceeded: with needed, used and allowed of each quota that does not do.
+        TargetNotFound: there is no such flavor.
+    """
+    reading = Reading(cloud)
+    with translated("the flavor of the rehearsal was not looked up"):
+        flavor = cloud.compute.find_flavor(order.spec.flavor, ignore_missing=False)
+    lines = [*_copies(cloud, order), *_instance(reading, flavor), *_isolated_network(cloud, order)]
+    _refuse(f"the quota of the target project does not cover a rehearsal of {order.spec.vm}", lines)
+
+
+def _copies(cloud: Cloud, order: CheckRehearsal) -> list[Line]:
+    sizes = [gibibytes(disk.volume_size or disk.capacity) for disk in order.disks]
+    known = _storage(cloud)
+    kind = order.spec.volume_type
+    return [
+        (f"{name}{suffix}", needed, *known.get(f"{name}{suffix}", NO_LIMIT))
+        for suffix in ("", f"_{kind}")
+        for name, needed in (("volumes", len(sizes)), ("gigabytes", sum(sizes)))
+    ]
+
+
+def _isolated_network(cloud: Cloud, order: CheckRehearsal) -> list[Line]:
+    with translated("the network quotas of the target project were not read"):
+        quota = cloud.network.get_quota(cloud.project_id, details=True)
+    needed = {"networks": 1, "subnets": 1, "ports": len(order.nics)}
+    there = {name: getattr(quota, name) or {} for name in needed}
+    return [(name, number, there[name].get("used"), there[name].get("limit")) for name, number in needed.items()]
 
 
 def _volumes(reading: Reading, wanted: TargetWanted, candidate: Candidate) -> list[Line]:

@@ -144,11 +144,16 @@ def revert(cloud: Cloud, order: RevertVolumes, holder: Holder, pulse: Pulse) -> 
 def _revert(cloud: Cloud, snapshot: VolumeSnapshot, job_id: str, pulse: Pulse) -> None:
     volume_id, snapshot_id = snapshot.volume_id, snapshot.snapshot_id
     volume = attachments.volume_of_job(cloud, volume_id, job_id)
-    there = [str(one.id) for one in _of_job(cloud, volume_id, job_id)]
+    there = {str(one.id): str(one.status) for one in _of_job(cloud, volume_id, job_id)}
     if snapshot_id not in there:
         if (volume.metadata or {}).get(REVERTED_KEY) == snapshot_id:
             return
         raise TargetNotFound(f"snapshot {snapshot_id} is gone", because=f"snapshot {snapshot_id} is not there any more")
+    # Cinder's last act of a revert, after the volume is free again.
+    because = f"it is in state '{there[snapshot_id]}'" if there[snapshot_id] not in {"available", "restoring"} else ""
+    if because := because or _wait_complete(cloud, snapshot_id, pulse):
+        # Asked all the same, Cinder refuses and was seen to leave the volume 'reverting' for ever.
+        raise VolumeFailed(f"volume {volume_id} was not taken back to snapshot {snapshot_id}", because=because)
     for later in there:
         # Cinder goes back to a volume's last snapshot only; a call that came late may have made another one.
         if later != snapshot_id:
@@ -158,7 +163,14 @@ def _revert(cloud: Cloud, snapshot: VolumeSnapshot, job_id: str, pulse: Pulse) -
     attachments.wait_available(cloud, volume_id, pulse=pulse, timeout=REVERTING_SECONDS)
     with translated(f"it was not written down that volume {volume_id} is back at its snapshot"):
         cloud.volumes.set_volume_metadata(volume_id, **{REVERTED_KEY: snapshot_id})
-    _delete(cloud, snapshot_id, pulse)
+    _wait_complete(cloud, snapshot_id, pulse)
+    try:
+        _delete(cloud, snapshot_id, pulse)
+    except TargetFault:
+        # A call that was believed lost takes the volume back once more just now.
+        _wait_complete(cloud, snapshot_id, pulse)
+        attachments.wait_available(cloud, volume_id, pulse=pulse, timeout=REVERTING_SECONDS)
+        _delete(cloud, snapshot_id, pulse)
 
 
 def remove(cloud: Cloud, order: VolumesOrder, pulse: Pulse) -> SnapshotsLeft:
@@ -209,7 +221,12 @@ def _ask_to_delete(cloud: Cloud, snapshot_id: str) -> None:
 
 
 def _delete(cloud: Cloud, snapshot_id: str, pulse: Pulse) -> None:
+    """Delete it once Cinder is done with it, and wait until it is gone."""
     last = ""
+    try:
+        _wait_complete(cloud, snapshot_id, pulse)
+    except TargetNotFound:
+        return
 
     def gone() -> bool | None:
         nonlocal last

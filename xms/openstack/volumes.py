@@ -21,6 +21,7 @@ DISK_KEY: Final = "xms_disk"
 GIB: Final = 1 << 30
 MAKING_SECONDS: Final = 600.0
 DELETING_SECONDS: Final = 300.0
+ON_THEIR_WAY_OUT: Final = ("deleting", "error_deleting")
 TEXT_LIMIT: Final = 255
 """Characters of a name, a description or a metadata value (Cinder's and Nova's schemas)."""
 
@@ -52,7 +53,7 @@ def make(cloud: Cloud, order: MakeVolume, pulse: Pulse, *, encrypted: bool = Fal
     """
     there = _of_disk(cloud, order)
     for twin in there[1:]:
-        _remove_unused(cloud, twin, pulse)
+        remove_unused(cloud, twin, pulse)
     found = there[0] if there else None
     made: Volume | None = None
     if found is not None and found.status == "error" and not was_claimed(found):
@@ -62,7 +63,7 @@ def make(cloud: Cloud, order: MakeVolume, pulse: Pulse, *, encrypted: bool = Fal
         made = _create(cloud, order)
         found = _of_disk(cloud, order, made)[0]
         if found.id != made.id:
-            _remove_unused(cloud, made, pulse)
+            remove_unused(cloud, made, pulse)
     if found.status == "creating":
         found = attachments.wait_available(cloud, str(found.id), pulse=pulse, timeout=MAKING_SECONDS)
     if found.status.startswith("error"):
@@ -120,7 +121,7 @@ def _refuse_unsuitable(cloud: Cloud, order: MakeVolume, volume: Volume, pulse: P
         remedy = "take a type without multiattach"
     else:
         return
-    removed = _remove_unused(cloud, volume, pulse)
+    removed = remove_unused(cloud, volume, pulse)
     raise TargetRejected(
         f"a replica cannot be kept on volume type '{order.volume_type}'",
         because=because,
@@ -216,17 +217,30 @@ def delete(cloud: Cloud, volume_ids: Sequence[str], *, job_id: str, holder: Hold
         VolumeBusy: a worker lives on it, or an instance has it.
     """
     for volume_id in volume_ids:
-        try:
-            volume = attachments.volume_of_job(cloud, volume_id, job_id)
-        except TargetNotFound:
-            continue
-        if not volume.status.startswith("error") and volume.status != "deleting":
-            release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
-        _delete(cloud, volume_id, pulse)
+        delete_one(cloud, volume_id, job_id=job_id, holder=holder, pulse=pulse)
     remove_twins(cloud, job_id, (), pulse)
 
 
-def of_job(cloud: Cloud, job_id: str) -> list[Volume]:
+def delete_one(cloud: Cloud, volume_id: str, *, job_id: str, holder: Holder, pulse: Pulse) -> None:
+    """Free one volume of the job and delete it; one that is gone already is a success.
+
+    Raises:
+        Refused, VolumeBusy, VolumeFailed: as `delete` does.
+    """
+    try:
+        volume = attachments.volume_of_job(cloud, volume_id, job_id)
+    except TargetNotFound:
+        return
+    if volume.status == "deleting":
+        # An attempt before this one asked for it.
+        _see_gone(cloud, volume_id, pulse)
+        return
+    if not volume.status.startswith("error"):
+        release(cloud, [volume_id], job_id=job_id, holder=holder, pulse=pulse)
+    _delete(cloud, volume_id, pulse)
+
+
+def of_job(cloud: Cloud, job_id: str, *, without: Collection[str] = ON_THEIR_WAY_OUT) -> list[Volume]:
     """The job's volumes, oldest first; those on their way out are left out.
 
     Cinder filters them, a project may have thousands, but its word is not taken for it: an installation may ignore
@@ -236,7 +250,7 @@ def of_job(cloud: Cloud, job_id: str) -> list[Volume]:
         found = [
             volume
             for volume in cloud.volumes.volumes(details=True, properties=str({JOB_KEY: job_id}))
-            if (volume.metadata or {}).get(JOB_KEY) == job_id and volume.status not in ("deleting", "error_deleting")
+            if (volume.metadata or {}).get(JOB_KEY) == job_id and volume.status not in without
         ]
     return sorted(found, key=lambda volume: (str(volume.created_at), str(volume.id)))
 
@@ -259,10 +273,10 @@ def remove_twins(cloud: Cloud, job_id: str, kept: Collection[str], pulse: Pulse)
     """
     for volume in of_job(cloud, job_id):
         if str(volume.id) not in kept:
-            _remove_unused(cloud, volume, pulse)
+            remove_unused(cloud, volume, pulse)
 
 
-def _remove_unused(cloud: Cloud, volume: Volume, pulse: Pulse) -> bool:
+def remove_unused(cloud: Cloud, volume: Volume, pulse: Pulse) -> bool:
     """Delete a volume that nobody ever claimed; False where somebody did, or has it now, and it is kept."""
     volume_id = str(volume.id)
 
@@ -310,7 +324,10 @@ def _is_free(volume: Volume) -> bool:
 def _delete(cloud: Cloud, volume_id: str, pulse: Pulse) -> None:
     with translated(f"volume {volume_id} was not deleted"):
         cloud.volumes.delete_volume(volume_id, ignore_missing=True)
+    _see_gone(cloud, volume_id, pulse)
 
+
+def _see_gone(cloud: Cloud, volume_id: str, pulse: Pulse) -> None:
     def gone() -> bool | None:
         try:
             with translated(f"volume {volume_id} was not read"):
