@@ -16,6 +16,7 @@ from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts
 from xms import outlook, quantities
 from xms.models import Phase
 from xms.quantities import ABSENT
+from xms.report.words import outcome_words
 from xms.visible import one_line
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def step_lines(record: Cutover, *, found: bool) -> list[StepLine]:
             name=step.name,
             began_at=step.started_at,
             seconds=None if step.ended_at is None else (step.ended_at - step.started_at).total_seconds(),
-            outcome=step.outcome,
+            outcome=outcome_words(step.outcome, failed=step.name == record.failed_at),
             failed=step.outcome == "failed" or step.name == record.failed_at,
             bytes=step.bytes,
             found=step.found if found else "",
@@ -119,7 +120,8 @@ def cutover(record: Cutover, phase: Phase, width: int, *, found: bool = True) ->
         yield steps(step_lines(record, found=found), width)
     labelled = [("downtime", Text(text)) for text in _downtime(record, phase)]
     if record.prediction:
-        labelled.append(("predicted", Text(outlook.predicted(record.prediction))))
+        seconds = quantities.short_duration(record.prediction.seconds)
+        labelled.append(("predicted", Text(outlook.predicted(record.prediction) if found else seconds)))
     if record.evidence:
         labelled.append(("evidence", Text(one_line(record.evidence))))
     if record.server_id:

@@ -26,7 +26,7 @@ from xms.report.model import (
     Replica,
     Report,
 )
-from xms.report.words import error_words, ordered, rate
+from xms.report.words import error_words, ordered, outcome_words, rate
 from xms.visible import all_visible
 
 OUTCOME_STYLES: Final[dict[str, str]] = {
@@ -91,7 +91,7 @@ def _attempt(attempt: AttemptReport, width: int) -> Iterator[RenderableType]:
                     name=step.name,
                     began_at=step.began_at,
                     seconds=step.seconds,
-                    outcome="failed, undone" if step.failed and step.undone_at else step.outcome,
+                    outcome=outcome_words(step.outcome, failed=step.failed),
                     failed=step.failed,
                     bytes=step.bytes,
                     found=step.found,
@@ -106,6 +106,9 @@ def _attempt(attempt: AttemptReport, width: int) -> Iterator[RenderableType]:
         yield facts([("predicted", Text(_prediction(attempt.prediction)))])
     if attempt.downtime is not None and attempt.downtime.parts:
         yield Padding(_parts(attempt.downtime), (0, 0, 0, 13), expand=False)
+    if attempt.downtime is not None and attempt.downtime.overhead_seconds is not None:
+        overhead = short_duration(attempt.downtime.overhead_seconds)
+        yield facts([("overhead", Text(f"{overhead}: neither shutdown, copying, conversion nor boot"))])
     if came := list(_came(attempt)):
         yield facts(came)
 
@@ -134,10 +137,13 @@ def _prediction(made: PredictionReport) -> str:
 
 
 def _parts(came: Downtime) -> RenderableType:
-    table = columns("PART", "CAME", "PREDICTED", right=("CAME", "PREDICTED"))
+    table = columns("PART", "CAME", "OF IT WORK", "PREDICTED", right=("CAME", "OF IT WORK", "PREDICTED"))
     for part in came.parts:
-        predicted = ABSENT if part.predicted_seconds is None else short_duration(part.predicted_seconds)
-        table.add_row(part.name, short_duration(part.seconds), predicted)
+        work, predicted = (
+            ABSENT if seconds is None else short_duration(seconds)
+            for seconds in (part.work_seconds, part.predicted_seconds)
+        )
+        table.add_row(part.name, short_duration(part.seconds), work, predicted)
     return table
 
 

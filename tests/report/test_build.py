@@ -84,11 +84,13 @@ def test_the_downtime_is_divided_without_a_rest_and_the_product_has_what_no_part
     parts = {part.name: (round(part.seconds, 1), part.predicted_seconds) for part in came.parts}
     assert parts == {
         "shutdown": (17.6, 20.0),
-        "final delta": (5.1, 1.2),
+        "final delta": (7.7, 1.2),
         "conversion": (80.1, 92.0),
         "boot": (43.0, 45.0),
-        "own share": (4.9, 4.0),
+        "own share": (2.3, 4.0),
     }
+    # Of the final delta, what was not copying.
+    assert came.overhead_seconds == pytest.approx(2.3 + 2.6)
     assert sum(part.seconds for part in came.parts) == pytest.approx(came.seconds)
     assert came.ended_by is EndOfDowntime.TARGET
 

@@ -16,7 +16,10 @@ PARTS: Final[Mapping[str, PartName]] = {
     "Boot Target": "boot",
     "Evidence": "boot",
 }
-"""What each step's own work counts as. All that is left of the downtime is the product's own share."""
+"""What each step counts as, as in a prediction. All that is left of the downtime is the product's own share."""
+
+BESIDE_THE_WORK: Final = frozenset({"final delta"})
+"""Parts of a prediction that have more in them than work: a sync's snapshot, change maps and claims."""
 
 
 def downtime(record: Cutover) -> Downtime | None:
@@ -30,21 +33,27 @@ def downtime(record: Cutover) -> Downtime | None:
         ended_at, ended_by = record.source_on_at, EndOfDowntime.SOURCE
     else:
         return Downtime(began_at=began, ended_by=EndOfDowntime.NOTHING)
+    parts = _parts(record, began, ended_at, ended_by)
     return Downtime(
         began_at=began,
         ended_at=ended_at,
         ended_by=ended_by,
         seconds=(ended_at - began).total_seconds(),
-        parts=_parts(record, began, ended_at, ended_by),
+        parts=parts,
+        overhead_seconds=sum(_overhead(part) for part in parts),
     )
 
 
 def _parts(record: Cutover, began: datetime, ended_at: datetime, ended_by: EndOfDowntime) -> tuple[DowntimePart, ...]:
     took: dict[PartName, float] = {}
+    worked: dict[PartName, float] = {}
     for step in record.steps:
         name = PARTS.get(step.name)
         if name is not None and step.ended_at is not None and began <= step.started_at < ended_at:
-            took[name] = took.get(name, 0.0) + _work(step)
+            whole, work = _whole(step), _work(step)
+            took[name] = took.get(name, 0.0) + (whole if name in BESIDE_THE_WORK else work)
+            if step.work_seconds is not None:
+                worked[name] = work
     failed_at = next((step.ended_at for step in record.steps if step.name == record.failed_at), None)
     if ended_by is EndOfDowntime.SOURCE and failed_at is not None:
         took["roll-back"] = max(0.0, (ended_at - max(failed_at, began)).total_seconds())
@@ -53,14 +62,24 @@ def _parts(record: Cutover, began: datetime, ended_at: datetime, ended_by: EndOf
     parts = record.prediction.parts if record.prediction else ()
     predicted: dict[str, float] = {part.name: part.seconds for part in parts}
     return tuple(
-        DowntimePart(name=name, seconds=seconds, predicted_seconds=predicted.get(name))
+        DowntimePart(name=name, seconds=seconds, work_seconds=worked.get(name), predicted_seconds=predicted.get(name))
         for name, seconds in took.items()
     )
 
 
+def _overhead(part: DowntimePart) -> float:
+    if part.name == "own share":
+        return part.seconds
+    return 0.0 if part.work_seconds is None else part.seconds - part.work_seconds
+
+
+def _whole(step: StepRecord) -> float:
+    return 0.0 if step.ended_at is None else max(0.0, (step.ended_at - step.started_at).total_seconds())
+
+
 def _work(step: StepRecord) -> float:
-    """What a step's own work took: what the product did around it is its own share."""
-    whole = 0.0 if step.ended_at is None else max(0.0, (step.ended_at - step.started_at).total_seconds())
+    """What a step's own work took, without what the product did around it."""
+    whole = _whole(step)
     return whole if step.work_seconds is None else min(whole, max(0.0, step.work_seconds))
 
 

@@ -65,6 +65,9 @@ class DowntimePart(Model):
 
     name: PartName
     seconds: float
+    work_seconds: float | None = Field(
+        default=None, description="of it the streams, or virt-v2v, alone; None: nobody measured that"
+    )
     predicted_seconds: float | None = Field(default=None, description="None: it was not predicted")
 
 
@@ -77,6 +80,9 @@ class Downtime(Model):
     seconds: float | None = Field(default=None, description="None: it has not ended, or nobody kept when")
     parts: tuple[DowntimePart, ...] = Field(
         default=(), description="together they are `seconds`; none where that is not known"
+    )
+    overhead_seconds: float | None = Field(
+        default=None, description="what was neither shutdown, copying, conversion nor boot, nor a roll-back"
     )
 
 

@@ -20,7 +20,7 @@ from xms.cutover import Rehearsal
 from xms.quantities import ABSENT, counted, moment_utc, short_duration, size
 from xms.report.model import AttemptOutcome, DowntimePart, JobOutcome, PredictionReport, Report, StepReport
 from xms.report.timeline import timeline
-from xms.report.words import error_words, ordered, rate
+from xms.report.words import error_words, ordered, outcome_words, rate
 from xms.visible import visible
 
 BARS: Final = 300
@@ -71,6 +71,7 @@ def _template() -> tuple[Template, str]:
         "kind": lambda outcome: KINDS.get(outcome, "other"),
         "longest": _longest,
         "moment": moment_utc,
+        "outcome": lambda step: outcome_words(step.outcome, failed=step.failed),
         "rate": rate,
         "seconds": _seconds,
         "steps": _steps,
@@ -94,11 +95,8 @@ def _figures(report: Report) -> Iterator[tuple[str, str, str]]:
             yield "Downtime", "not ended", f"since {moment_utc(came.began_at)}"
         else:
             yield "Downtime", short_duration(came.seconds), f"until {came.ended_by}"
-        yield from (
-            ("Own share of XMS", short_duration(part.seconds), "of the downtime")
-            for part in came.parts
-            if part.name == "own share"
-        )
+        if came.overhead_seconds is not None:
+            yield "Overhead", short_duration(came.overhead_seconds), "neither shutdown, copying, conversion nor boot"
     if last is not None and last.prediction is not None:
         made = last.prediction
         error = "" if made.error_percent is None else error_words(made.error_percent)

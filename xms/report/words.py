@@ -79,3 +79,8 @@ def rate(sync: SyncFigures) -> str:
     if not sync.bytes or sync.streaming_seconds <= 0:
         return quantities.ABSENT
     return quantities.rate(sync.bytes / sync.streaming_seconds)
+
+
+def outcome_words(outcome: str, *, failed: bool) -> str:
+    """What became of a step: one that failed and was undone since tells both."""
+    return "failed, undone" if failed and outcome == "undone" else outcome
