@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.conversion_options import LuksKeyOption, SkipConversionOption, StaticIpOption
 from cli.migration import app, finish
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption, YesOption
 from cli.verbs import give_order
@@ -29,9 +30,16 @@ def cutover(  # noqa: PLR0913 - the command's options
     no_hard_power_off: Annotated[
         bool, typer.Option("--no-hard-power-off", help="Give up when the guest does not shut down in time.")
     ] = False,
+    evidence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[=VALUE]",
+            help="Wait for this before calling the target running: console=REGEX, tcp=PORT, ping, command=NAME; "
+            "may be repeated, and each has to be seen.",
+        ),
+    ] = None,
     console_evidence: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Wait for this on the target's console before calling it running."),
+        str | None, typer.Option(metavar="REGEX", help="The same as --evidence console=REGEX.")
     ] = None,
     evidence_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long the target may take to be seen running.")
@@ -64,14 +72,19 @@ def cutover(  # noqa: PLR0913 - the command's options
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Look at the gates and the predicted downtime; order and change nothing.")
     ] = False,
+    skip_conversion: SkipConversionOption = False,
+    luks_key: LuksKeyOption = None,
+    static_ip: StaticIpOption = None,
     yes: YesOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it until the target runs or it is rolled back.")] = False,
     timeout: TimeoutOption = None,
     output: OutputOption = "table",
 ) -> None:
     """Move the workload, now or at a time: last delta, power-off, conversion, boot of the target."""
+    from cli.conversion_options import parse_conversion_options
+    from cli.evidence_options import parse_console_evidence, parse_evidence
     from cli.network_map import parse_network_map
-    from cli.parsing import one_job, parse_duration, parse_pattern
+    from cli.parsing import one_job, parse_duration
     from cli.session import ask, who
     from xms.cutover import CutoverOrder
 
@@ -82,11 +95,13 @@ def cutover(  # noqa: PLR0913 - the command's options
         shutdown_timeout_seconds=parse_duration(shutdown_timeout, "--shutdown-timeout"),
         hard_power_off=not no_hard_power_off,
         power_on_source_after_failure=not keep_source_off,
-        console_evidence=parse_pattern(console_evidence, "--console-evidence"),
+        console_evidence=parse_console_evidence(console_evidence),
+        evidence=parse_evidence(evidence or []),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
         network_map=parse_network_map(network_map or []),
         max_downtime_seconds=None if max_downtime is None else parse_duration(max_downtime, "--max-downtime"),
         force=force,
+        conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
     )
     zone = _zone(time_zone, at, window)
     order = _at_its_time(order, at, window, zone)

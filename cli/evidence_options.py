@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
+from cli.parsing import parse_pattern
 from xms.cutover import Evidence
 from xms.errors import BadInput
 from xms.evidence import refuse_unusable
@@ -35,6 +36,17 @@ def parse_evidence(texts: Sequence[str], option: str = "--evidence") -> tuple[Ev
         found.append(evidence)
     refuse_unusable(found)
     return tuple(found)
+
+
+def parse_console_evidence(text: str | None, option: str = "--console-evidence") -> str | None:
+    """A regular expression of a line of the console; None stays None.
+
+    Raises:
+        BadInput: it cannot be compiled, or every line matches it.
+    """
+    if parse_pattern(text, option) is not None:
+        parse_evidence([f"console={text}"], option)
+    return text
 
 
 def _evidence(text: str, option: str) -> Evidence:

@@ -13,14 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import comparing, prediction
-from cli.cutover_screens import cutover
+from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
 from xms import quantities
+from xms.cutover import ConversionProgress
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
+from xms.visible import visible
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing
@@ -134,7 +136,7 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     if status.verification and comparing.is_running(status):
         parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
-        parts += [Text(""), *cutover(status.cutover, status.phase)]
+        parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
         parts += [Text(""), facts(list(trouble(status.trouble)))]
     return Group(*parts)
@@ -146,8 +148,6 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     yield facts([("target", Text(_target(status)))])
     if status.rate_limit:
         yield facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
-    if planned := prediction.facts(status):
-        yield facts(planned)
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)
@@ -157,12 +157,17 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.nics:
         yield Text("")
         yield facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+    if expected := ahead(status, now):
+        yield Text("")
+        yield facts(expected)
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
-        yield from cutover(status.cutover, status.phase)
+        yield from cutover(status.cutover, status.phase, width)
+        if status.earlier_cutovers:
+            yield facts(earlier(status, now))
     if status.trouble:
         yield Text("")
         yield facts(list(trouble(status.trouble)))
@@ -227,9 +232,18 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
             yield from _progress_lines(ALL_DISKS.ljust(wide), progress)
     if compared := comparing.compared(status):
         yield Padding(Text(compared.words), (0, 0, 0, 4), expand=False)
+    if status.conversion:
+        yield Padding(Text(conversion_words(status.conversion)), (0, 0, 0, 4), expand=False)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
         yield facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+
+
+def conversion_words(progress: ConversionProgress) -> str:
+    """What the conversion does, how far that is where anybody knows, and how long all of it has taken so far."""
+    share = f" {progress.percent:.0f} %" if progress.percent is not None else ""
+    so_far = f", {quantities.short_duration(progress.seconds)} so far" if progress.seconds >= 1 else ""
+    return f"{progress.stage}{share}{so_far}"
 
 
 def _progress_lines(label: str, progress: Progress | None) -> Iterator[RenderableType]:
@@ -285,10 +299,10 @@ def _unseeded(disk: Disk) -> str:
 
 def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
     """An error on four lines."""
-    yield ("needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE))
+    yield ("needs you" if found.needs_person else "trouble", Text(visible(found.what), style=TROUBLE_STYLE))
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
-            yield (label, Text(text))
+            yield (label, Text(visible(text)))
 
 
 def advice(status: JobStatus, now: datetime) -> Iterator[str]:
@@ -309,6 +323,9 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
         case Phase.FAILED:
             yield f"mend the cause, then: xms migration retry {name}"
             yield f"or end the job with: xms migration abandon {name}"
+        case Phase.COMPLETED if status.roll_back_until is not None:
+            yield f"let the cutover stand with: xms migration finalize {name}"
+            yield f"or go back to the source with: xms migration rollback {name}"
         case Phase.COMPLETED:
             yield "nothing: the target runs, the source stays off"
         case Phase.ABANDONED:

@@ -136,8 +136,12 @@ class Lines:
         progress = sync_progress(status)
         compared = comparing.compared(status)
         trouble = status.trouble.what if status.trouble else ""
-        state = (status.phase, status.paused, status.doing, trouble, silence)
-        if state == self.last and not ((progress or compared) and time.monotonic() - self.written_at >= QUIET_SECONDS):
+        converting = status.conversion
+        stage = converting.stage if converting else ""
+        state = (status.phase, status.paused, status.doing, stage, trouble, silence)
+        if state == self.last and not (
+            (progress or compared or converting) and time.monotonic() - self.written_at >= QUIET_SECONDS
+        ):
             return
         self.last, self.written_at = state, time.monotonic()
         now = datetime.now(UTC)
@@ -145,6 +149,7 @@ class Lines:
         words += [status.doing] if status.doing else []
         words += [screens.progress_words(progress)] if progress else []
         words += [compared.words] if compared else []
+        words += [screens.conversion_words(converting)] if converting else []
         words += [f"lag {screens.lag(status, now)}"]
         words += [f"trouble: {trouble}"] if trouble else []
         words += [f"no news: {silence}"] if silence else []

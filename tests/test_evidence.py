@@ -6,7 +6,7 @@ import pytest
 
 from xms.cutover import Evidence, awaited_of
 from xms.errors import BadInput
-from xms.evidence import AT_MOST, described, needs_address, refuse_unusable
+from xms.evidence import AT_MOST, described, last_lines, needs_address, plain, refuse_unusable
 
 USABLE = (
     (Evidence(kind="console", pattern="login:"), "console 'login:'"),
@@ -75,3 +75,11 @@ def test_the_older_way_of_asking_for_the_console_is_one_sign_more() -> None:
 
 def test_only_a_look_at_the_targets_own_addresses_needs_them() -> None:
     assert [evidence.kind for evidence, _ in USABLE if needs_address(evidence)] == ["tcp", "ping"]
+
+
+def test_what_a_guest_prints_is_told_as_a_terminal_shows_it() -> None:
+    systemd = "[\x1b[0;32m  OK  \x1b[0m] Reached target \x1b[0;1;39mMulti-User System\x1b[0m.\r"
+    assert plain(systemd) == "[  OK  ] Reached target Multi-User System."
+    assert plain("\x1b[2J\x1bcbell\a \x1b") == "bell"
+    assert last_lines(f"one\n\ntwo\n{'x' * 900}\n\x1b[0m\n", 2) == ["two", "x" * 200]
+    assert last_lines("", 2) == []

@@ -15,7 +15,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.conversion import ConversionActivities
+    from activities.conversion import ConversionActivities, ConversionLooks
     from activities.source import SourceActivities
     from activities.target import TargetActivities
     from workflows import volume_snapshots
@@ -24,12 +24,14 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        LOOK,
         call,
         evidence,
         explain,
         failure_type,
         heed_cancellation,
         host_is_lost,
+        last_heartbeat,
         on_host,
         power_off,
         refusal,
@@ -40,13 +42,13 @@ with workflow.unsafe.imports_passed_through():
     from workflows.warm_passes import WarmPasses
     from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
-    from xms.cutover import CutoverOrder, Decision
+    from xms.cutover import ConversionProgress, CutoverOrder, Decision
     from xms.errors import BadInput, ConversionFailed, SourceRunning
     from xms.evidence import described, needs_address
     from xms.go_no_go import Verdict
     from xms.job import JobState, shortened
     from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
-    from xms.orders.conversion import ConversionOrder, Convert, Converted
+    from xms.orders.conversion import ConversionOrder, Convert, Converted, LookBeforeConversion
     from xms.orders.source import MARK, MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
         BootServer,
@@ -57,6 +59,8 @@ with workflow.unsafe.imports_passed_through():
         ServerOrder,
         VolumesOrder,
     )
+    from xms.preflight.guests import Conversion as GuestConversion
+    from xms.preflight.guests import conversion_of
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
@@ -89,6 +93,8 @@ class CutoverRun(WarmPasses):
             spec=spec, vm=vm, for_cutover=True, known=self.state.nics, evidence=self.order.awaited_evidence
         )
         target = await call(TargetActivities.check_target, check, **CONTROL)
+        if workflow.patched("look-before-conversion"):
+            await self._look_before_conversion(vm)
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
@@ -104,6 +110,32 @@ class CutoverRun(WarmPasses):
         )
         if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
             self.follow(found)
+
+    async def _look_before_conversion(self, vm: VmDetails) -> None:
+        """What can be known of the conversion before the source is stopped for it."""
+        options = self.order.conversion
+        strangers = {static.mac for static in options.static_addresses} - {nic.mac for nic in vm.nics}
+        if strangers:
+            raise refusal(
+                BadInput,
+                f"{self.vm.vm} has no NIC {', '.join(sorted(strangers))}",
+                because=f"its NICs are {', '.join(nic.mac for nic in vm.nics) or 'none'}",
+                means="the source was not touched",
+                do="name one of them in --static-ip",
+            )
+        system = conversion_of(vm.guest_id)
+        if options.static_addresses and system is GuestConversion.LINUX:
+            raise refusal(
+                BadInput,
+                f"{self.vm.vm} cannot be given static addresses by its conversion",
+                because="virt-v2v sets them in Windows alone, and vSphere says that it is "
+                f"{vm.guest_name or vm.guest_id}",
+                means="the source was not touched",
+                do="leave --static-ip out: a Linux guest keeps its own network configuration",
+            )
+        look = LookBeforeConversion(vm=self.vm.vm, windows=system is GuestConversion.WINDOWS, options=options)
+        if not options.skip:
+            await call(ConversionLooks.look_before_conversion, look, **LOOK)
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
@@ -185,6 +217,9 @@ class CutoverRun(WarmPasses):
         """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
         for _ in range(CONVERSION_TRIES):
             converted = await self._beside_snapshots()
+            if converted.skipped:
+                self.converted = converted
+                return
             self._count_as_unseeded(converted)
             committing = workflow.now()
             try:
@@ -225,8 +260,23 @@ class CutoverRun(WarmPasses):
             firmware=self.state.firmware,
             memory=self.state.memory,
             cpus=self.state.cpus,
+            options=self.order.conversion,
         )
-        return await call(ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION)
+        what = "which disk boots" if self.order.conversion.skip else "virt-v2v on overlays"
+        try:
+            converted = await call(ConversionActivities.convert, order, summary=what, **CONVERSION)
+        except ActivityError as error:
+            self._record(converted_by=explain(error, what).worker_queue or _last_worker(error))
+            raise
+        self._record(converted_by="" if converted.skipped else converted.worker_queue)
+        self._note_step(
+            bytes=sum(disk.bytes for disk in converted.written),
+            work_seconds=None if converted.skipped else converted.program_seconds,
+            found=_found(converted),
+        )
+        for remark in converted.remarks:
+            self._note("conversion", remark)
+        return converted
 
     def _count_as_unseeded(self, converted: Converted) -> None:
         """From here on the commit may begin, so what it writes is no longer what the source has."""
@@ -344,6 +394,8 @@ class CutoverRun(WarmPasses):
         try:
             mark = MarkMigrated(vm=self.vm, text=text)
             await call(SourceActivities.mark_migrated, mark, **CONTROL)
+            if self._conversion().skipped:
+                return
             await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
             self._note_step(found="the source is marked as migrated")
         except ActivityError as error:
@@ -407,3 +459,18 @@ def _port(nic: Nic) -> str:
     """'Network adapter 1 on internal-net: 10.20.0.15, 00:50:56:9a:11:02'."""
     mac = nic.port_mac or nic.mac
     return f"{nic.label} on {nic.network}: {', '.join((*nic.port_ips, mac)) or 'no address'}"
+
+
+def _last_worker(error: ActivityError) -> str:
+    """The task queue of the worker that last said that it converts; empty where none did."""
+    progress = last_heartbeat(error, ConversionProgress)
+    return progress.worker_queue if progress else ""
+
+
+def _found(converted: Converted) -> str:
+    """What the conversion came to, in one line."""
+    if converted.skipped:
+        return f"skipped: the guest is ready; it boots by {converted.firmware}"
+    system = " ".join(part for part in (converted.os_distro or converted.os_type, converted.os_version) if part)
+    ran_on = f", converted on {converted.accelerator.upper()}" if converted.accelerator else ""
+    return f"{system or 'a guest'}, boots by {converted.firmware}, disks on {converted.block_bus}{ran_on}"

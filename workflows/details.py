@@ -6,12 +6,13 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from xms import differences, prediction, schedule, verification
+from xms import differences, outlook, prediction, schedule, verification
 from xms.change_map import ByteRanges
-from xms.cutover import Cutover, CutoverOrder, StepRecord
+from xms.cutover import Cutover, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
@@ -19,18 +20,22 @@ from xms.quantities import duration, rate, short_duration, size
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
 
+_STEP: Final = 200
+"""Characters of what a step of a cutover came to."""
+
 _DISKS_NAMED: Final = 10
 
 
 def describe(spec: MigrationSpec, state: JobState) -> str:
     """The job on one screen: where it stands, how old the replica is, what can be said to it."""
     replica = [_metrics(state), _disks(state), _verification(state.verification)]
-    cutover = [_cutover(state.cutover)]
+    cutover = [_cutover(state.cutover), _earlier(state)]
     cutover_matters_most = state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}
     parts = [
         f"## {spec.vm}: {_phase(state)}",
         _standing(state),
         _trouble(state),
+        _ahead(spec, state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -62,30 +67,8 @@ def _metrics(state: JobState) -> str:
         ("Rate limit", rate(state.rate_limit) if state.rate_limit else "none"),
         ("Cadence", "manual" if state.cadence_seconds is None else f"every {duration(state.cadence_seconds)}"),
         ("Next sync", _next_sync(state)),
-        ("Downtime of a cutover", _downtime_of_a_cutover(state)),
-        ("Scheduled cutover", _scheduled(state)),
     )
-    return "**Replica**\n\n" + "\n".join(f"- **{name}**: {value}" for name, value in rows if value)
-
-
-def _downtime_of_a_cutover(state: JobState) -> str:
-    """As it was right after the last sync, since nothing here knows what time it is now."""
-    if state.phase not in {Phase.READY, Phase.SYNCING} or state.last_sync_at is None:
-        return ""
-    predicted = prediction.predict(state, state.cutover_asked or CutoverOrder(), state.last_sync_at)
-    if predicted is None:
-        return ""
-    assumed = [part.name for part in predicted.parts if not part.measured]
-    rest = f", of which {' and '.join(assumed)} only assumed" if assumed else ""
-    return f"about {duration(predicted.seconds)} right after a sync{rest}"
-
-
-def _scheduled(state: JobState) -> str:
-    order = state.cutover_not_begun
-    if order is None or not schedule.is_scheduled(order):
-        return ""
-    failed = "; it does not begin while the job is Failed" if state.phase is Phase.FAILED else ""
-    return f"{schedule.in_words(order)}, ordered by {order.who or 'somebody'}{failed}"
+    return "**Replica**\n\n" + "\n".join(f"- **{name}**: {value}" for name, value in rows)
 
 
 def _lag(state: JobState) -> str:
@@ -133,6 +116,23 @@ def _trouble(state: JobState) -> str:
     return "\n".join(lines)
 
 
+def _ahead(spec: MigrationSpec, state: JobState) -> str:
+    """What is to be expected: a cutover that was ordered, its prediction, rehearsals, the time for a roll-back."""
+    status = state.status(spec)
+    lines = []
+    if status.cutover_ordered is not None:
+        lines.append(f"- **Cutover ordered**: {_shortened(outlook.scheduled(status.cutover_ordered, _time))}")
+    if state.phase in {Phase.READY, Phase.SYNCING, Phase.FAILED}:
+        if state.last_sync_at is not None and state.phase is not Phase.FAILED:
+            # Nothing here knows what time it is now.
+            found = prediction.prediction_of(status, state.last_sync_at)
+            lines += [f"- **Predicted downtime**, right after a sync: {outlook.predicted(found)}"] if found else []
+        lines.append(f"- **Rehearsal**: {_shortened(outlook.rehearsed(state.rehearsal, state.rehearsed, _time))}")
+    if state.roll_back_until is not None:
+        lines.append(f"- **Roll-back possible until**: {_time(state.roll_back_until)}")
+    return "\n".join(lines)
+
+
 def _verification(found: Verification | None) -> str:
     if found is None:
         return ""
@@ -152,8 +152,22 @@ def _cutover(cutover: Cutover | None) -> str:
     if cutover is None or not cutover.steps:
         return ""
     lines = [f"**Cutover**, begun {_time(cutover.steps[0].started_at)}:", ""]
-    lines += [f"1. {step.name}: {step.outcome}{_took(step)}" for step in cutover.steps]
+    lines += [f"1. {step.name}: {_outcome(step, cutover)}{_took(step)}{_came_to(step)}" for step in cutover.steps]
     return "\n".join(lines) + _downtime(cutover)
+
+
+def _earlier(state: JobState) -> str:
+    lines = [f"- {_shortened(line)}" for line in outlook.earlier(state.earlier_cutovers, _time)]
+    return "\n".join(["**Cutovers before it**", "", *lines]) if lines else ""
+
+
+def _outcome(step: StepRecord, cutover: Cutover) -> str:
+    return "failed, undone" if step.outcome == "undone" and step.name == cutover.failed_at else step.outcome
+
+
+def _came_to(step: StepRecord) -> str:
+    moved = f", {size(step.bytes)}" if step.bytes is not None else ""
+    return f"{moved}, {_shortened(step.found, _STEP)}" if step.found else moved
 
 
 def _took(step: StepRecord) -> str:
@@ -166,6 +180,9 @@ def _downtime(cutover: Cutover) -> str:
     if cutover.downtime_started_at and cutover.downtime_ended_at:
         seconds = (cutover.downtime_ended_at - cutover.downtime_started_at).total_seconds()
         lines.append(f"- **Downtime**: {short_duration(seconds)}")
+    elif cutover.downtime_started_at and cutover.source_on_at:
+        seconds = (cutover.source_on_at - cutover.downtime_started_at).total_seconds()
+        lines.append(f"- **Downtime**: {short_duration(seconds)}, until the source ran again")
     elif cutover.downtime_started_at:
         lines.append(f"- **Downtime**: began {_time(cutover.downtime_started_at)}")
     if cutover.server_id:
@@ -184,6 +201,8 @@ def _target(spec: MigrationSpec) -> str:
 
 
 def _verbs(state: JobState) -> str:
+    if state.phase is Phase.COMPLETED and state.roll_back_until is not None:
+        return _commands((("rollback", "removes the target, and the source runs again"), ("finalize", "ends the job")))
     if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
         return "The job is over."
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
@@ -210,8 +229,7 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
-            *((("cutover", now),) if order is None or scheduled else ()),
-            *withdraw,
+            *_cutover_verbs(state, now),
             pause,
             cadence,
             limit,
@@ -220,8 +238,7 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
-            *((("cutover", after),) if order is None or scheduled else ()),
-            *withdraw,
+            *_cutover_verbs(state, after),
             pause,
             cadence,
             limit,
@@ -229,13 +246,25 @@ def _verbs(state: JobState) -> str:
             abandon,
         ),
     }.get(state.phase, (pause, cadence, limit, abandon))
+    return _commands(verbs)
+
+
+def _cutover_verbs(state: JobState, meaning: str) -> tuple[tuple[str, str], ...]:
+    order = state.cutover_not_begun
+    withdraw = ("withdraw-cutover", "takes the ordered cutover back")
+    if order is None:
+        return (("cutover", meaning),)
+    return (("cutover", meaning), withdraw) if schedule.is_scheduled(order) else (withdraw,)
+
+
+def _commands(verbs: Sequence[tuple[str, str]]) -> str:
     lines = ["**Commands now**, by *More Actions*, *Send an Update* (or *a Signal*, without an answer):", ""]
     lines += [f"- `{name}`: {meaning}" for name, meaning in verbs]
     return "\n".join([*lines, "", 'The input of each is JSON, at least `{"who": "you"}`.'])
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def _time(at: datetime | None) -> str:

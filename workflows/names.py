@@ -10,8 +10,11 @@ TASK_QUEUE: Final = "xms"
 """Workflows and control activities."""
 
 DATA_QUEUE: Final = "xms-data"
-"""Streams and conversions; any data worker can take any of them."""
+"""Streams; any data worker can take any of them."""
 
+CONVERSION_QUEUE: Final = "xms-data-convert"
+"""Conversions; any data worker can take any of them. Their slots are their own: neither they nor streams wait for the
+other."""
 
 LOOK_QUEUE: Final = "xms-data-look"
 """What a data worker is asked to look at, beside its streams: they may have all its slots for hours."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from xms import quantities, schedule, verification
+from xms import evidence, quantities, schedule, verification
+from xms.conversion import options
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import BadInput, Refused
-from xms.evidence import refuse_unusable
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -84,7 +84,8 @@ def refuse_unless_allowed(state: JobState, command: Command, now: datetime | Non
 
 def _refuse_around_cutover(state: JobState, command: Command, now: datetime | None) -> None:
     if isinstance(command, CutoverOrder | Rehearse):
-        refuse_unusable(command.evidence)
+        evidence.refuse_unusable(command.evidence)
+        options.refuse_unusable(command.conversion)
     match command:
         case CutoverOrder():
             schedule.refuse_unless_possible(command, now)

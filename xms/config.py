@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -145,15 +146,25 @@ class TransportConfig(Section):
     retries: int = Field(default=2, ge=1, le=5, description="how often that filter repeats a read")
 
 
+def _as_word(value: object) -> object:
+    """Formerly it was true or false, and files that say so still hold."""
+    return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
+
+
 class ConversionConfig(Section):
     """How virt-v2v runs."""
 
     program: str = "virt-v2v-in-place"
-    memory_mib: int = Field(default=2048, description="memory of the conversion's appliance")
+    memory_mib: int = Field(default=2048, ge=256, description="memory of the conversion's appliance")
     timeout_seconds: float = 7200.0
-    use_kvm: bool = Field(
-        default=False,
-        description="let the appliance use /dev/kvm; off by default: where KVM is offered but does not work, it hangs",
+    use_kvm: Annotated[Literal["auto", "always", "never"], BeforeValidator(_as_word)] = Field(
+        default="auto", description="whether the appliance runs on /dev/kvm; auto: where a kernel boots on it"
+    )
+    keys_dir: Path | None = Field(
+        default=None, description="directory of the files that --luks-key may name; None: there are none"
+    )
+    virtio_win: Path | None = Field(
+        default=None, description="drivers for Windows: a directory or an ISO; None: where virt-v2v looks by itself"
     )
 
 

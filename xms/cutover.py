@@ -73,7 +73,9 @@ class ConversionOptions(Model):
 
     skip: bool = Field(default=False, description="the guest is ready for KVM: it is not changed")
     luks_keys: tuple[str, ...] = Field(
-        default=(), description="names of files in the workers' conversion.keys_dir, each with one passphrase"
+        default=(),
+        description="names of files in the workers' conversion.keys_dir, each with one passphrase; DEVICE=NAME where "
+        "the device is not found by itself",
     )
     static_addresses: tuple[StaticAddress, ...] = ()
 
@@ -195,6 +197,15 @@ class Measured(Model):
 # --- what came of it --------------------------------------------------------------------------------------------------
 
 
+class ConversionProgress(Model):
+    """How far a conversion is that runs now: what its worker says with every heartbeat."""
+
+    stage: str = Field(description="what it does, in words")
+    percent: float | None = Field(default=None, description="of the stage; None: nobody knows")
+    seconds: float = Field(default=0.0, description="since the conversion began on this worker")
+    worker_queue: str = Field(default="", description="task queue of the worker that has its log")
+
+
 class StepRecord(Model):
     """One step of the cutover's itinerary as it ran."""
 
@@ -205,7 +216,8 @@ class StepRecord(Model):
     bytes: int | None = Field(default=None, description="that the step moved; None: it moves none")
     found: str = Field(default="", description="what the step came to, in one line")
     work_seconds: float | None = Field(
-        default=None, description="of the streams or of virt-v2v alone, without what the product does around them"
+        default=None,
+        description="of the streams, or of virt-v2v with the commit, without what the product does around them",
     )
     undone_at: datetime | None = Field(default=None, description="UTC; when the roll-back had undone it")
 
@@ -230,6 +242,7 @@ class Cutover(Model):
     steps: tuple[StepRecord, ...] = ()
     downtime_started_at: datetime | None = None
     downtime_ended_at: datetime | None = None
+    converted_by: str = Field(default="", description="task queue of the worker that converted last: it has the log")
     power_off: str = Field(default="", description="'guest shut down', 'powered off hard', 'was off'")
     evidence: str = ""
     server_id: str | None = None

@@ -20,6 +20,12 @@ LONGEST_PATTERN: Final = 500
 
 COMMAND_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
+LONGEST_LINE: Final = 200
+"""Characters of one line that a guest or a program printed, as far as it becomes part of a record."""
+
+TERMINAL_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[0-Z\\-~])")
+"""ECMA-48: a control sequence, as systemd colours its console by, or a single escape."""
+
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "console": ("pattern",),
     "tcp": ("port", "address"),
@@ -124,3 +130,14 @@ def described(evidence: Evidence) -> str:
 def needs_address(evidence: Evidence) -> bool:
     """Whether it is looked for at an address of the target that the order does not name."""
     return evidence.kind in ("tcp", "ping") and not evidence.address
+
+
+def plain(line: str) -> str:
+    """What a guest or a program printed, without what a terminal would obey."""
+    return "".join(letter for letter in TERMINAL_SEQUENCE.sub("", line) if letter.isprintable()).strip()
+
+
+def last_lines(output: str, count: int) -> list[str]:
+    """The last lines that say anything, plain, each `LONGEST_LINE` characters long at most."""
+    lines = [plain(line) for line in output.splitlines()]
+    return [line[:LONGEST_LINE] for line in lines if line][-count:]

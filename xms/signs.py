@@ -20,7 +20,7 @@ from xms import programs
 from xms.config import EvidenceConfig
 from xms.cutover import Evidence
 from xms.errors import BadInput, OutOfSight, ProgramMissing
-from xms.evidence import described, needs_address, refuse_unusable
+from xms.evidence import described, last_lines, needs_address, refuse_unusable
 from xms.models import Nic
 from xms.pulse import Pulse
 
@@ -30,7 +30,6 @@ KEPT_BYTES: Final = 4096
 """The end of a program's output; of all else nothing is kept, however much it says."""
 
 LAST_LINES: Final = 3
-LONGEST_LINE: Final = 200
 DISCARD_PORT: Final = 9
 """A datagram socket that is connected to it sends nothing; the kernel looks up the route."""
 
@@ -273,10 +272,8 @@ class _Tail:
 
     @property
     def lines(self) -> list[str]:
-        """The last lines that say anything, without what a terminal would obey."""
-        text = self._kept.decode(errors="replace")
-        plain = ["".join(letter for letter in line if letter.isprintable()).strip() for line in text.splitlines()]
-        return [line[:LONGEST_LINE] for line in plain if line][-LAST_LINES:]
+        """The last of them."""
+        return last_lines(self._kept.decode(errors="replace"), LAST_LINES)
 
     def collect(self) -> None:
         while True:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from xms.cutover import Cutover, CutoverOrder, Measured, Prediction, Rehearsal, SyncFigures
+from xms.cutover import ConversionProgress, Cutover, CutoverOrder, Measured, Prediction, Rehearsal, SyncFigures
 from xms.models import (
     Attempt,
     Disk,
@@ -52,6 +52,9 @@ class JobStatus(Model):
     rate_limit: int | None = Field(default=None, description="bytes a second; None: no limit")
     verification: Verification | None = Field(default=None, description="the last one that was asked for")
     progress: tuple[DiskProgress, ...] = Field(default=(), description="running streams; added by the client")
+    conversion: ConversionProgress | None = Field(
+        default=None, description="one that runs or waits; added by the client"
+    )
     attempts: tuple[Attempt, ...] = Field(default=(), description="calls that are tried again; added by the client")
     trouble: Trouble | None = None
     cutover: Cutover | None = Field(default=None, description="the last one that was tried")

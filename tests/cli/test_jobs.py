@@ -34,9 +34,15 @@ def test_a_migration_from_submit_to_completed(house: House) -> None:
     assert house.xms("migration", "rate-limit", "none", "--job", JOB).code == 0
     assert house.status(JOB)["rate_limit"] is None
 
-    moved = house.xms("migration", "cutover", JOB, "--yes", "--wait", "--timeout", "30s")
+    signs = ("--evidence", "console=SEQ [0-9]+, all", "--evidence", "command=db-answers")
+    moved = house.xms("migration", "cutover", JOB, "--yes", "--wait", "--timeout", "30s", *signs)
     assert moved.code == 0
     assert "Completed" in moved.out
+    ordered = house.status(JOB)["cutover"]["order"]["evidence"]
+    assert [(one["kind"], one["pattern"], one["command"]) for one in ordered] == [
+        ("console", "SEQ [0-9]+, all", ""),
+        ("command", "", "db-answers"),
+    ]
     shown = house.xms("migration", "show", JOB).out
     assert "downtime" in shown
     assert "SEQ 42 on the console" in shown

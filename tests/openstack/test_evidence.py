@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,17 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
+from activities.target import TargetActivities
 from lab.cloud.server import CloudServer
+from tests.openstack.conftest import a_spec, a_vm
 from xms import signs
-from xms.config import EvidenceConfig
+from xms.config import EvidenceConfig, TargetConfig, load_config
 from xms.cutover import Evidence
-from xms.errors import BadInput, BootFailed, Interrupted, OutOfSight, ProgramMissing, TargetRejected
+from xms.errors import BadInput, BootFailed, ConfigurationError, Interrupted, OutOfSight, ProgramMissing, TargetRejected
 from xms.models import Model, Nic
 from xms.openstack import servers
 from xms.openstack.cloud import Cloud
 from xms.openstack.evidence import see_running
-from xms.orders.target import BootServer, SeeRunning, ServerOrder
+from xms.orders.target import BootServer, CheckTarget, SeeRunning, ServerOrder
 from xms.pulse import no_pulse
 
 pytestmark = pytest.mark.lab
@@ -84,6 +88,18 @@ def test_a_line_of_the_console_is_seen_in_the_old_spelling_and_in_the_new(cloud:
     assert seen.evidence == "console: the guest of the test runs"
     assert see_running(cloud, seeing(booted, GREETING), no_pulse) == seen
     assert see_running(cloud, seeing(booted, GREETING, console=GREETING.pattern), no_pulse) == seen
+
+
+def test_a_pattern_matches_what_a_person_reads_between_the_colours(
+    cloud: Cloud, cloud_server: CloudServer, booted: BootServer
+) -> None:
+    server_id = servers.of_job(cloud, booted.target.job_id)[0].id
+    reached = b"[\033[0;32m  OK  \033[0m] Reached target \033[0;1;39mMulti-User System\033[0m.\r\n"
+    with cloud_server.console_file(server_id).open("ab") as console:
+        console.write(reached)
+    for pattern in (r"\[  OK  \] Reached target Multi-User", r"Reached target \x1b\[0;1;39mMulti-User"):
+        seen = see_running(cloud, seeing(booted, Evidence(kind="console", pattern=pattern)), no_pulse)
+        assert seen.evidence == "console: [  OK  ] Reached target Multi-User System."
 
 
 def test_without_anything_that_is_asked_for_any_sign_will_do(cloud: Cloud, booted: BootServer) -> None:
@@ -251,7 +267,7 @@ def test_an_address_without_an_answer_is_told_apart_from_a_ping_that_could_not_b
 def test_a_command_is_seen_by_its_exit_code_and_tells_what_it_said_last() -> None:
     assert look(MINE, config=a_command("true")).last == "command mine: exit code 0"
     said = "seq 1 5; printf 'six \\033[31mred\\n\\n'"
-    assert look(MINE, config=a_command("sh", "-c", said)).last == "command mine: 4 | 5 | six [31mred"
+    assert look(MINE, config=a_command("sh", "-c", said)).last == "command mine: 4 | 5 | six red"
     failed = look(MINE, config=a_command("sh", "-c", "echo down >&2; exit 3"))
     assert failed.last == "not seen: exit code 3: down"
     assert look(MINE, config=a_command("sh", "-c", "kill -9 $$")).last == "not seen: ended by signal 9"
@@ -356,3 +372,45 @@ def test_what_no_door_lets_in_does_not_pass_the_gates_either() -> None:
     for evidence in (Evidence(kind="agent"), Evidence(kind="console", pattern="["), Evidence(kind="tcp")):
         with pytest.raises(BadInput):
             refuse(evidence)
+
+
+# --- the activities ---------------------------------------------------------------------------------------------------
+
+
+def test_a_workers_configured_command_is_run_by_the_activity_and_an_unknown_one_refused_by_the_gates(
+    target_config: TargetConfig, booted: BootServer, tmp_path: Path
+) -> None:
+    a_program(tmp_path, "db-answers", '[ "$XMS_VM" = tiny ] && echo "$1 rows"')
+    file = tmp_path / "config.toml"
+    command_line = json.dumps([str(tmp_path / "db-answers"), "17"])
+    file.write_text(
+        f'[target]\ncloud = "lab"\nclouds_file = "{target_config.clouds_file}"\n'
+        f"[evidence]\ncommand_seconds = 20\ncommands = {{ db-answers = {command_line} }}\n"
+    )
+    activities, run = TargetActivities(load_config(file)), ActivityEnvironment().run
+    mine = Evidence(kind="command", command="db-answers")
+    assert run(activities.see_running, seeing(booted, mine)).evidence == "command db-answers: 17 rows"
+    spec = a_spec(flavor="m1.nano", vm="tiny")
+    gates = CheckTarget(spec=spec, vm=a_vm(memory=64 << 20), for_cutover=True, evidence=(mine, GREETING))
+    assert len(run(activities.check_target, gates).nics) == 2
+    other = gates.model_copy(update={"evidence": (Evidence(kind="command", command="other"),)})
+    with pytest.raises(BadInput, match="command other cannot be seen"):
+        run(activities.check_target, other)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("commands = { 'a b' = ['true'] }", "evidence.commands.a b"),
+        ("commands = { ok = [] }", "evidence.commands.ok"),
+        ("commands = { ok = [''] }", "commands.ok names no program"),
+        ("commands = { ok = 'true' }", "evidence.commands.ok"),
+        ("command_seconds = 0", "evidence.command_seconds"),
+    ],
+)
+def test_a_wrong_configuration_of_commands_is_refused_with_its_key(tmp_path: Path, section: str, words: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[target]\ncloud = "lab"\n[evidence]\n{section}\n')
+    with pytest.raises(ConfigurationError) as refused:
+        load_config(file)
+    assert words in refused.value.because

@@ -20,12 +20,25 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.workflows.conftest import Job, a_job, a_spec, a_worker, program
 from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
+from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import CutoverOrder, Window, WithdrawCutover
+from xms.cutover import ConversionOptions, CutoverOrder, Evidence, Window, WithdrawCutover
 from xms.job import JobState
-from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
+from xms.models import (
+    Abandon,
+    NetworkMapping,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SetRateLimit,
+    SyncNow,
+    Verify,
+    job_id,
+)
 
 
 class Recorded(Protocol):
@@ -83,6 +96,24 @@ async def troubled(client: Client) -> Job:
         await job.reaches(Phase.READY)
         world.fail["commit_conversion"] = [failure("ConversionLost")]
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+    return job
+
+
+async def converted_otherwise(client: Client) -> Job:
+    """A conversion that fails with a key, one that succeeds with it before a boot that fails, and one left out."""
+    world = World()
+    world.write(2000, 1)
+    with_a_key = CutoverOrder(conversion=ConversionOptions(luks_keys=("db.key",)))
+    async with a_job(client, world, a_spec("converted-otherwise")) as job:
+        await job.reaches(Phase.READY)
+        for number, activity in enumerate(("convert", "see_running"), start=1):
+            world.fail[activity] = [failure("ConversionFailed")]
+            await job.handle.execute_update(WarmMigrationWorkflow.cutover, with_a_key)
+            await job.tells("rolled back", times=number)
+            await job.reaches(Phase.READY)
+        order = CutoverOrder(conversion=ConversionOptions(skip=True))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
         await job.handle.result()
     return job
 
@@ -167,6 +198,23 @@ async def host_budget(client: Client) -> Budget:
     return (await on_a_busy_host(client, "esx-02"))[1]
 
 
+async def seen(client: Client) -> Job:
+    """A cutover whose ports got no address to be seen at, and one that is seen by several signs."""
+    world = Sighted()
+    mapped = (NetworkMapping(source="LAN", network="net"),)
+    signs = (Evidence(kind="tcp", port=22), Evidence(kind="command", command="db-answers"))
+    async with a_job(client, world, a_spec("seen").model_copy(update={"network_map": mapped})) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(evidence=signs))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        world.addresses = ("10.20.0.15",)
+        order = CutoverOrder(evidence=signs, console_evidence="login:")
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.handle.result()
+    return job
+
+
 async def scheduled(client: Client) -> Job:
     """Orders for a time: replaced, withdrawn, dropped by a short window; one over its budget; one that is forced."""
     world = World()
@@ -193,12 +241,14 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
+    "converted-otherwise": converted_otherwise,
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
     "limited": limited,
     "host-budget": host_budget,
     "scheduled": scheduled,
+    "seen": seen,
 }
 
 

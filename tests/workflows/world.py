@@ -18,8 +18,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from xms.change_map import ByteRanges
+from xms.conversion.options import remarks
 from xms.models import DiskProgress, Nic, Trouble
-from xms.orders.conversion import Committed, ConversionOrder, Convert, Converted, DiskWritten
+from xms.orders.conversion import (
+    Committed,
+    ConversionOrder,
+    Convert,
+    Converted,
+    DiskWritten,
+    LookBeforeConversion,
+)
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.source import (
     ChangeTracking,
@@ -35,6 +43,7 @@ from xms.orders.source import (
     SnapshotTaken,
     VmDetails,
     VmDisk,
+    VmNic,
     VmOrder,
     VmQuery,
 )
@@ -101,6 +110,11 @@ class World:
         self.attached: set[str] = set()
         self.overlay: dict[str, dict[int, int]] = {}
         self.worker_queue = "xms-data"
+        self.guest_id = ""
+        self.vm_nics: tuple[VmNic, ...] = ()
+        self.os_type = "linux"
+        self.conversions: list[Convert] = []
+        self.looked_for: list[LookBeforeConversion] = []
         self.calls: list[str] = []
         self.fail: dict[str, list[BaseException]] = defaultdict(list)
         self.before: dict[str, Callable[[], None]] = {}
@@ -185,7 +199,16 @@ class World:
             VmDisk(key=key, label=f"Hard disk {key - 1999}", capacity=disk.capacity, path=f"[ds1] {key}.vmdk")
             for key, disk in self.disks.items()
         )
-        return VmDetails(moref="vm-101", name=order.vm, power_state=self.power, cpus=1, memory=1 << 30, disks=disks)
+        return VmDetails(
+            moref="vm-101",
+            name=order.vm,
+            power_state=self.power,
+            cpus=1,
+            memory=1 << 30,
+            guest_id=self.guest_id,
+            disks=disks,
+            nics=self.vm_nics,
+        )
 
     @activity.defn
     async def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
@@ -459,15 +482,30 @@ class World:
     # --- the conversion -----------------------------------------------------------------------------------------------
 
     @activity.defn
+    async def look_before_conversion(self, order: LookBeforeConversion) -> Done:
+        self.looked_for.append(order)
+        self._called("look_before_conversion")
+        return Done()
+
+    @activity.defn
     async def convert(self, order: Convert) -> Converted:
         self._called("convert")
+        self.conversions.append(order)
         key = order.disks[0].key
+        if order.options.skip:
+            return Converted(written=(), worker_queue=self.worker_queue, root_disk_key=key, skipped=True)
         self.overlay = {f"volume-{key}": {1: -2, 3: -3}}
         written = ByteRanges([(1 * BLOCK, BLOCK), (3 * BLOCK, BLOCK)])
         return Converted(
             written=(DiskWritten(disk_key=key, ranges=written.encode(), bytes=written.total),),
             worker_queue=self.worker_queue,
             root_disk_key=key,
+            os_type=self.os_type,
+            os_distro="debian",
+            os_version="12",
+            program_seconds=61.5,
+            accelerator="tcg",
+            remarks=remarks(order.options, self.os_type),
         )
 
     @activity.defn

@@ -30,7 +30,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.names import PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
+from workflows.names import DATA_QUEUE, PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
 from xms.client.connection import explained
 from xms.client.failures import unwrap
 from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, phase_of, search
@@ -39,9 +39,12 @@ from xms.client.questions import Answer, Questions
 from xms.cutover import CutoverOrder
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
 from xms.models import Command, MigrationSpec, Phase, Receipt, job_id
+from xms.orders.conversion import ConversionLog, ReadConversionLog
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
 from xms.orders.target import CheckCutover, MigrationChecked
 from xms.prediction import prediction_of
+from xms.report.build import report_of
+from xms.report.model import Report
 from xms.status import Events, JobReport, JobStatus
 
 Verb = Literal[
@@ -188,6 +191,11 @@ class Migrations(Questions):
         await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
         return await self._ask(description, "events", Events)
 
+    async def report(self, job_id: str) -> Report:
+        """What became of a job, and how, in any phase. The same errors as `status`."""
+        status = await self.status(job_id)
+        return report_of(status, await self.events(job_id), datetime.now(UTC))
+
     async def list(
         self,
         *,
@@ -265,6 +273,36 @@ class Migrations(Questions):
                 "status": status,
             }
         )
+
+    async def conversion_log(self, job_id: str) -> ConversionLog:
+        """The end of the log of the job's last conversion, the running one included, from the worker that has it.
+
+        Raises:
+            JobNotFound: there is no such job.
+            Refused: no conversion of it has begun yet.
+            NoWorker: the worker that has the log does not answer.
+            ConversionLost: it has none any more.
+        """
+        status = await self.status(job_id)
+        running = (status.conversion.worker_queue,) if status.conversion else ()
+        cutovers = (*([status.cutover] if status.cutover else ()), *reversed(status.earlier_cutovers))
+        queue = next((found for found in (*running, *(cutover.converted_by for cutover in cutovers)) if found), "")
+        if not queue:
+            raise Refused(
+                f"job {job_id} has no log of a conversion", because="virt-v2v has not run for it yet", do="cut it over"
+            )
+        order = ReadConversionLog(job_id=job_id, worker_queue=queue)
+        what = f"the log of the conversion of {job_id} could not be read"
+        try:
+            return await self._operation("ConversionLogWorkflow", order, ConversionLog, what)
+        except NoWorker as silent:
+            raise NoWorker(
+                what,
+                because=f"only worker {queue.removeprefix(f'{DATA_QUEUE}-')} has it, and it does not answer: "
+                f"{silent.because}",
+                means="the log is lost with that worker's data directory; the job's own trouble has its last lines",
+                do=f"start that worker again, or see: xms migration show {job_id} --output json",
+            ) from None
 
     # --- what the workers are asked -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Final
 from xms.config import EvidenceConfig
 from xms.cutover import Evidence, awaited_of
 from xms.errors import TargetNotFound, TargetRejected
-from xms.evidence import described
+from xms.evidence import LONGEST_LINE, described, last_lines, plain
 from xms.models import Model
 from xms.openstack import servers
 from xms.openstack.cloud import Cloud
@@ -133,7 +133,7 @@ class _OfServer:
 
 
 class ConsoleSign(_OfServer):
-    """A line of the console matches a regular expression.
+    """A line of the console matches a regular expression, as the guest sent it or as a terminal shows it.
 
     Raises:
         TargetRejected: it is none.
@@ -152,9 +152,9 @@ class ConsoleSign(_OfServer):
         """Read its end."""
         del pulse, seconds
         lines = self._console().splitlines()
-        line = next((line for line in lines if self._wanted.search(line)), None)
+        line = next((line for line in lines if self._wanted.search(line) or self._wanted.search(plain(line))), None)
         self.last = f"none of its last {len(lines)} lines matches" if lines else "it is empty"
-        return None if line is None else f"console: {line.strip()}"
+        return None if line is None else f"console: {plain(line)[:LONGEST_LINE]}"
 
 
 class AnySign(_OfServer):
@@ -169,9 +169,9 @@ class AnySign(_OfServer):
     def look(self, pulse: Pulse, seconds: float) -> str | None:
         """Read its end."""
         del pulse, seconds
-        output = self._console().strip()
-        if output:
-            return f"ACTIVE, console: {output.splitlines()[-1].strip()}"
+        lines = last_lines(self._console(), 1)
+        if lines:
+            return f"ACTIVE, console: {lines[-1]}"
         if time.monotonic() - self._began >= STEADY_SECONDS:
             return f"ACTIVE for {STEADY_SECONDS:.0f} s, without a console"
         return None

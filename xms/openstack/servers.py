@@ -20,6 +20,7 @@ from xms.errors import (
     VolumeFailed,
     XmsError,
 )
+from xms.evidence import last_lines
 from xms.openstack import attachments, user_data
 from xms.openstack.boot_record import BootRecord
 from xms.openstack.cloud import JOB_KEY, Cloud
@@ -316,7 +317,7 @@ def boot_failure(cloud: Cloud, server: Server, what: str, found: str = "") -> Bo
         what: what is so.
         found: what was found beside it.
     """
-    tail = "\n".join(console(cloud, str(server.id)).splitlines()[-TAIL_LINES:])
+    tail = "\n".join(last_lines(console(cloud, str(server.id)), TAIL_LINES))
     request = _request_of(cloud, str(server.id))
     fault = _fault(server).strip() + (f" (request {request})" if request else "")
     because = "\n".join(part for part in (found, fault.strip(), tail and f"the console ends with:\n{tail}") if part)
