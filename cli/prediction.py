@@ -7,52 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from cli.layout import columns
 from xms import quantities, schedule
-from xms.cutover import CutoverOrder, Prediction
+from xms.cutover import Prediction
 from xms.models import Phase
 from xms.status import JobStatus
-
-
-def facts(status: JobStatus) -> list[tuple[str, Text]]:
-    """The lines of one job: its predicted downtime by part, and its scheduled cutover."""
-    found = []
-    if status.prediction:
-        found.append(("downtime", Text(words(status.prediction))))
-    order = status.cutover_ordered
-    if order is not None and schedule.is_scheduled(order):
-        found.append(("scheduled", Text(planned(order))))
-        if status.phase is Phase.FAILED:
-            found.append(("", Text("it does not begin while the job is Failed")))
-    return found
-
-
-def words(prediction: Prediction) -> str:
-    """The whole and its parts on one line; what is only assumed is marked."""
-    parts = ", ".join(
-        f"{part.name} {quantities.short_duration(part.seconds)}{'' if part.measured else ' (assumed)'}"
-        for part in prediction.parts
-    )
-    return f"{quantities.short_duration(prediction.seconds)} predicted: {parts}"
-
-
-def planned(order: CutoverOrder) -> str:
-    """When a cutover begins, on the terminal's clocks, and by whose order."""
-    opening, closing = schedule.opens_at(order), schedule.closes_at(order)
-    text = f"cutover {_clock(opening)}" if opening else "cutover"
-    text += f" to {_clock(closing, opening)}" if closing else ""
-    text += f" {opening.astimezone():%Z}" if opening else ""
-    if order.max_downtime_seconds is not None:
-        text += f", at most {quantities.duration(order.max_downtime_seconds)} off"
-    return text + (f", ordered by {order.who}" if order.who else "")
-
-
-def _clock(at: datetime, beside: datetime | None = None) -> str:
-    local = at.astimezone()
-    same_day = beside is not None and beside.astimezone().date() == local.date()
-    return f"{local:%H:%M}" if same_day else f"{local:%a %Y-%m-%d %H:%M}"
 
 
 def is_next(status: JobStatus, now: datetime) -> str:

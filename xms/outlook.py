@@ -46,7 +46,8 @@ def rehearsed(last: Rehearsal | None, passed: Rehearsal | None, tell: Tell) -> s
 def scheduled(order: CutoverOrder, tell: Tell) -> str:
     """When a cutover that was ordered begins, what holds it up, and who ordered it."""
     if order.window is not None:
-        zone = f" {order.window.zone}" if order.window.zone else ""
+        # The times are told on the clocks of whoever reads them.
+        zone = f" (given in {order.window.zone})" if order.window.zone else ""
         when = f"between {tell(order.window.opens_at)} and {tell(order.window.closes_at)}{zone}"
     else:
         when = f"at {tell(order.at)}" if order.at is not None else "after the sync that runs"
