@@ -69,7 +69,8 @@ class RehearsalRun(CutoverRun):
         """Convert on overlays over the copies and commit. What is lost with its worker is not mended: it is a copy."""
         converted = await self._convert_on_overlays()
         self.converted = converted
-        await self._commit(converted)
+        if not converted.skipped:
+            await self._commit(converted)
 
     async def discard_overlays(self) -> None:
         """Leave nothing on the worker that converted."""
