@@ -8,10 +8,12 @@ import pytest
 
 from tests.docs.pages import ROOT, rows
 from workflows.itinerary import ITINERARY
+from workflows.rehearsal_steps import COPIES, REHEARSAL, REMOVAL_STEP
 from xms.models import Phase
 
 PAGE: Final = ROOT / "docs" / "architecture.md"
 OPERATING: Final = ROOT / "docs" / "operating.md"
+CUTOVER: Final = ROOT / "docs" / "cutover.md"
 
 
 @cache
@@ -36,10 +38,15 @@ def test_every_phase_is_explained_to_the_operator() -> None:
 
 
 def test_every_step_of_the_cutover_is_explained_with_its_undo() -> None:
-    steps = rows(OPERATING, "## Cutover and roll-back")
+    steps = rows(CUTOVER, "## What it does")
     assert list(steps) == [step.name for step in ITINERARY]
     for step in ITINERARY:
         what, undo = steps[step.name]
         assert (undo.strip(" |") == "-") is (step.undo is None), step.name
         assert ("downtime begins" in what) is step.downtime_starts
         assert ("downtime ends" in what) is step.downtime_ends
+
+
+def test_every_step_of_a_rehearsal_is_explained() -> None:
+    steps = [COPIES, *(step.name for step in REHEARSAL), REMOVAL_STEP]
+    assert list(rows(CUTOVER, "## Rehearsals"))[: len(steps)] == steps
