@@ -10,7 +10,7 @@ help:
 	@echo 'make demo-openstack   the demo with a real OpenStack as the target, by RBD and by files'
 	@echo 'make check   the fast part of it (under 2 minutes)'
 	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 45 minutes; see docs/benchmarks.md)'
-	@echo 'make soak    2,000 random histories with kills and power losses (some minutes); EXAMPLES=, SEED='
+	@echo 'make soak    2,000 random histories with kills and power losses, and the longest tests; EXAMPLES=, SEED='
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'
 
@@ -31,8 +31,8 @@ check: lint
 
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --dist worksteal
-	$(PYTHON) -m pytest -q -m slow -n 4 --dist worksteal --ignore=tests/end_to_end --ignore=tests/lab_esxi
-	$(PYTHON) -m pytest -q -m slow -n 2 tests/end_to_end tests/lab_esxi
+	$(PYTHON) -m pytest -q -m 'slow and not soak' -n 4 --dist worksteal --ignore=tests/end_to_end --ignore=tests/lab_esxi
+	$(PYTHON) -m pytest -q -m 'slow and not soak' -n 2 tests/end_to_end tests/lab_esxi
 
 # A real OpenStack, up while they run. Options of it: make test-openstack OPENSTACK='--back-ends nfs --no-agent'
 test-openstack: setup
@@ -53,6 +53,7 @@ soak: setup
 	@echo 'soak: $(EXAMPLES) histories; again: make soak EXAMPLES=$(EXAMPLES) SEED=$(SEED)'
 	XMS_SOAK_EXAMPLES=$(EXAMPLES) $(PYTHON) -m pytest -q tests/histories -k any_history \
 	    --hypothesis-profile=soak --hypothesis-seed=$(SEED) --hypothesis-show-statistics
+	$(PYTHON) -m pytest -q -m soak -n 4 --dist worksteal
 
 clean:
 	[ ! -d /var/tmp/xms-openstack ] || $(PYTHON) -m lab.openstack down --wipe

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.conversion import ConversionActivities
+from activities.conversion import ConversionActivities, ConversionLooks
 from activities.execution import ExplainedErrors
 from activities.host_budget import HostBudgetActivities
 from activities.logs import JobInLogs, configure_logging
@@ -37,12 +37,17 @@ from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
+from workflows.conversion_log import ConversionLogWorkflow
 from workflows.host_budget import HostBudgetWorkflow
-from workflows.names import DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
+from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import (
+    CheckCutoverWorkflow,
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
+    CheckTargetWorkflow,
     ListSourcesWorkflow,
+    ListTargetsWorkflow,
     ListVmsWorkflow,
     PreflightWorkflow,
 )
@@ -67,9 +72,14 @@ WORKFLOWS: Final = [
     HostBudgetWorkflow,
     ListSourcesWorkflow,
     CheckSourceWorkflow,
+    ListTargetsWorkflow,
+    CheckTargetWorkflow,
     ListVmsWorkflow,
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
+    CheckEvidenceWorkflow,
     PreflightWorkflow,
+    ConversionLogWorkflow,
 ]
 
 Role = Literal["all", "control", "data"]
@@ -147,15 +157,34 @@ def workers(
         streaming = StreamingActivities(config, sessions, job_rates(client))
         conversion = ConversionActivities(config)
         data = [*activities_of(streaming), *activities_of(conversion)]
-        slots = config.worker.streams + config.worker.conversions
-        found.append(Worker(client, task_queue=DATA_QUEUE, activities=data, max_concurrent_activities=slots, **shared))
+        threads.submit(tell_accelerator, conversion)
+        # Workflow workers of an earlier version ask for conversions among the streams, too.
+        streams = config.worker.streams
+        found.append(
+            Worker(client, task_queue=DATA_QUEUE, activities=data, max_concurrent_activities=streams, **shared)
+        )
+        found.append(
+            Worker(
+                client,
+                task_queue=CONVERSION_QUEUE,
+                activities=[conversion.convert],
+                max_concurrent_activities=config.worker.conversions,
+                **shared,
+            )
+        )
         own = host_queue(config.worker.name)
         found.append(
             Worker(client, task_queue=own, activities=activities_of(conversion), max_concurrent_activities=2, **shared)
         )
-        looks = activities_of(ReachabilityActivities(config))
+        looks = [*activities_of(ReachabilityActivities(config)), *activities_of(ConversionLooks(config))]
         found.append(Worker(client, task_queue=LOOK_QUEUE, activities=looks, max_concurrent_activities=2, **shared))
     return found
+
+
+def tell_accelerator(conversion: ConversionActivities) -> None:
+    """Find out whether KVM works before the first conversion needs to know, and say so."""
+    found = conversion.accelerator()
+    log.info("what conversions run on is known", accelerator=found.name, because=found.because)
 
 
 def activities_of(provider: object) -> list[Any]:
@@ -181,7 +210,7 @@ async def serve(config: Config, role: Role) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2 + 2
+    slots = CONTROL_SLOTS + config.worker.streams + config.worker.conversions + 2 + 2 + 1
     # The sessions are closed last: until the threads have ended, somebody may use them.
     with (
         contextlib.closing(Sessions()) as sessions,

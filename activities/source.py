@@ -125,7 +125,10 @@ class SourceActivities:
     def power_off(self, order: PowerOff) -> PoweredOff:
         """Stop the source and confirm that it is off."""
         with self.session(order.vm.source) as session:
-            return power.power_off(session, order, pulse=activity_pulse())
+            info = activity.info()
+            # By Temporal's clock both of them: this machine's may be another.
+            waited = (info.current_attempt_scheduled_time - info.scheduled_time).total_seconds()
+            return power.power_off(session, order, pulse=activity_pulse(), waited=waited)
 
     @activity.defn(no_thread_cancel_exception=True)
     def power_on(self, order: VmOrder) -> PoweredOn:
@@ -138,6 +141,13 @@ class SourceActivities:
         """Write into the VM's annotation what became of it."""
         with self.session(order.vm.source) as session:
             power.mark_migrated(session, order, pulse=activity_pulse())
+        return Done()
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def unmark_migrated(self, order: VmOrder) -> Done:
+        """Take out of the VM's annotation what a cutover wrote that was rolled back."""
+        with self.session(order.source) as session:
+            power.unmark_migrated(session, order, pulse=activity_pulse())
         return Done()
 
 

@@ -5,28 +5,36 @@ from __future__ import annotations
 from temporalio import activity
 
 from activities.execution import activity_pulse
+from xms import signs
 from xms.config import Config, TargetConfig
-from xms.openstack import check, image_properties, ports, servers, target_check, volumes
+from xms.openstack import check, evidence, image_properties, ports, servers, target_check, volume_snapshots, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.openstack.lease import Holder
 from xms.orders.source import Done
 from xms.orders.target import (
     BootServer,
+    CheckEvidence,
     CheckTarget,
+    EvidenceChecked,
     ExtendVolume,
     FinalizeVolumes,
     MakePorts,
     MakeVolume,
     PortsMade,
     PortsRemoved,
+    RevertVolumes,
     SeenRunning,
     SeeRunning,
     ServerMade,
     ServerOrder,
+    SnapshotsLeft,
+    SnapshotVolumes,
     TargetChecked,
     TargetOrder,
     VolumeMade,
     VolumesOrder,
+    VolumesReverted,
+    VolumesSnapshotted,
 )
 from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
@@ -54,11 +62,19 @@ class TargetActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def check_target(self, order: CheckTarget) -> TargetChecked:
-        """Tell whether the target can take the VM as submitted, and resolve the submitted names."""
+        """Tell whether the target can take the VM as submitted and be seen running, and resolve the submitted names."""
         target = self.config.target_named(order.spec.target)
         pulse = activity_pulse()
         with connect(target, order.spec.target_project, pulse) as cloud:
-            return check.check_target(cloud, target, order, pulse)
+            checked = check.check_target(cloud, target, order, pulse)
+        signs.refuse_impossible(order.evidence, self.config.evidence, checked.nics, self.config.worker.name)
+        return checked
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def check_evidence(self, order: CheckEvidence) -> EvidenceChecked:
+        """Tell whether this worker could look for the evidence; nothing is asked of the cloud."""
+        signs.refuse_impossible(order.evidence, self.config.evidence, order.nics, self.config.worker.name)
+        return EvidenceChecked(worker=self.config.worker.name)
 
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:
@@ -77,10 +93,30 @@ class TargetActivities:
     def release_volumes(self, order: VolumesOrder) -> Done:
         """Free the volumes of what dead workers left on them."""
         with self._project(order.target) as cloud:
+            if order.after_server:
+                servers.see_volumes_free(cloud, order.target.job_id, activity_pulse())
             volumes.release(
                 cloud, order.volume_ids, job_id=order.target.job_id, holder=self._holder, pulse=activity_pulse()
             )
         return Done()
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def snapshot_volumes(self, order: SnapshotVolumes) -> VolumesSnapshotted:
+        """Make a snapshot of each volume, while nobody writes to them."""
+        with self._project(order.target) as cloud:
+            return volume_snapshots.make(cloud, order, activity_pulse())
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def revert_volumes(self, order: RevertVolumes) -> VolumesReverted:
+        """Take volumes back to their snapshots, and remove these."""
+        with self._project(order.target) as cloud:
+            return volume_snapshots.revert(cloud, order, self._holder, activity_pulse())
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def remove_volume_snapshots(self, order: VolumesOrder) -> SnapshotsLeft:
+        """Remove the job's snapshots of these volumes; none is a success."""
+        with self._project(order.target) as cloud:
+            return volume_snapshots.remove(cloud, order, activity_pulse())
 
     @activity.defn(no_thread_cancel_exception=True)
     def delete_volumes(self, order: VolumesOrder) -> Done:
@@ -121,9 +157,10 @@ class TargetActivities:
 
     @activity.defn(no_thread_cancel_exception=True)
     def see_running(self, order: SeeRunning) -> SeenRunning:
-        """Wait for evidence that the guest runs."""
+        """Wait for evidence that the guest runs. Programs that look for it run on this worker."""
+        config = self.config
         with self._project(order.server.target) as cloud:
-            return servers.see_running(cloud, order, activity_pulse())
+            return evidence.see_running(cloud, order, activity_pulse(), config.evidence, config.worker.name)
 
     @activity.defn(no_thread_cancel_exception=True)
     def remove_server(self, order: ServerOrder) -> Done:

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.exit_codes import ExitCode, exit_code_of
+from cli.layout import INDENT, WIDE
 from cli.machines import shown_names
-from cli.screens import INDENT, WIDE
 from xms.errors import PreflightBlocked, XmsError
 from xms.models import Trouble
 from xms.orders.preflight import Finding, PreflightReport, Severity, Verdict, VmPreflight

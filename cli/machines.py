@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from cli.screens import INDENT, columns
+from cli.layout import INDENT, columns
 from xms import quantities
 from xms.orders.source import VmDetails
 from xms.quantities import ABSENT

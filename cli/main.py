@@ -16,7 +16,21 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 # Some modules register their commands on those of another one.
-from cli import cutover, migration, preflight, registration, rehearse, source, target, verbs, verification, vm  # noqa: F401
+from cli import (  # noqa: F401
+    conversion_log,
+    cutover,
+    migration,
+    preflight,
+    registration,
+    rehearse,
+    report,
+    rollback,
+    source,
+    target,
+    verbs,
+    verification,
+    vm,
+)
 from cli.exit_codes import ExitCode
 from cli.output import print_error, wants_json
 

@@ -305,7 +305,7 @@ def events(
 
     from rich.text import Text
 
-    from cli import screens
+    from cli.layout import TROUBLE_STYLE, columns
     from cli.output import console, print_json, say
     from cli.parsing import one_job
     from cli.session import ask
@@ -320,7 +320,7 @@ def events(
             {"job_id": job_id, "events": [event.model_dump(mode="json") for event in chosen], "dropped": left_out}
         )
         return
-    table = screens.columns("TIME", "EVENT", "WHAT", "WHO")
+    table = columns("TIME", "EVENT", "WHAT", "WHO")
     table.columns[2].no_wrap = False
     now = datetime.now(UTC)
     for event in chosen:
@@ -329,7 +329,7 @@ def events(
             if event.at.astimezone().date() == now.astimezone().date()
             else quantities.short_moment(event.at, now) + " "
         )
-        style = screens.TROUBLE_STYLE if "failed" in event.kind else ""
+        style = TROUBLE_STYLE if "failed" in event.kind else ""
         table.add_row(
             f"{day}{event.at.astimezone():%H:%M:%S}", Text(event.kind, style=style), Text(event.text), event.who
         )

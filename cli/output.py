@@ -78,5 +78,6 @@ def wants_json(arguments: list[str]) -> bool:
     """Whether the command line asks for JSON, as far as it can be told before it is parsed."""
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return any(
-        this == "--output=json" or (this in {"--output", "-o"} and following == "json") for this, following in pairs
+        this in {"--output=json", "--format=json"} or (this in {"--output", "-o", "--format"} and following == "json")
+        for this, following in pairs
     )

@@ -9,6 +9,7 @@ from xms.errors import BadInput
 
 SHORTEST_CADENCE: Final = 60
 LONGEST_CADENCE: Final = 366 * 86_400
+LONGEST_PERIOD: Final = 366 * 86_400
 
 _DURATION: Final = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%?")
@@ -33,6 +34,24 @@ def parse_duration(text: str, option: str) -> int:
     if not total:
         raise BadInput(f"{option} '{text}' is no time at all", because="allowed: one second or more")
     return total
+
+
+def parse_period(text: str, option: str) -> int:
+    """Seconds of a period; 0 for 'none'.
+
+    Raises:
+        BadInput: it is neither 'none' nor a duration of a year at most.
+    """
+    if text.strip().lower() == "none":
+        return 0
+    allowed = "allowed: none, or a duration of 366d at most, for example 12h or 7d"
+    try:
+        seconds = parse_duration(text, option)
+    except BadInput:
+        raise BadInput(f"{option} '{text}' is no period", because=allowed) from None
+    if seconds > LONGEST_PERIOD:
+        raise BadInput(f"{option} '{text}' is too long", because=allowed)
+    return seconds
 
 
 def parse_cadence(text: str, option: str = "--sync-cadence") -> int | None:

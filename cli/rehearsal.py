@@ -64,7 +64,7 @@ def passed_words(record: Rehearsal, now: datetime) -> str:
 
 def report(record: Rehearsal) -> Iterator[RenderableType]:
     """Each step with its time, the evidence or what it failed with, and what was left."""
-    from cli.screens import columns
+    from cli.layout import columns
 
     table = columns("REHEARSAL STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
     for step in record.steps:

@@ -12,14 +12,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import comparing, rehearsal
+from cli import comparing, prediction, rehearsal
+from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
+from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
 from cli.nics import nic_line
 from xms import quantities
-from xms.cutover import Cutover
+from xms.cutover import ConversionProgress
 from xms.models import Disk, Phase, Trouble
 from xms.quantities import ABSENT
 from xms.status import JobStatus
+from xms.visible import visible
 
 if TYPE_CHECKING:
     from xms.client import Listed, Listing
@@ -32,28 +35,12 @@ PHASE_STYLES: Final = {
     Phase.FULL_SYNC: "cyan",
     Phase.SYNCING: "cyan",
 }
-TROUBLE_STYLE: Final = "red"
-
-WIDE: Final = 100
-"""Columns from which a screen has room for whole volume ids and three figures beside each other."""
-
 BAR: Final = 40
 
 ALL_DISKS: Final = "all disks"
 
 NEXT_COLUMNS: Final = 30
 """What the list's last column needs at least, so that a sentence in it can be read."""
-
-INDENT: Final = (0, 0, 0, 2)
-
-
-def columns(*headers: str, right: Sequence[str] = ()) -> Table:
-    """A table as all screens have it: no lines, upper-case headers, two spaces between columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for header in headers:
-        table.add_column(header, no_wrap=True, overflow="fold", justify="right" if header in right else "left")
-    return table
-
 
 # --- the list ---------------------------------------------------------------------------------------------------------
 
@@ -122,9 +109,9 @@ def what_is_next(status: JobStatus, now: datetime) -> Text:
         return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
     if compared:
         return Text(compared.words)
-    if status.next_sync_at:
-        return Text(_until(status, now))
-    return Text(status.doing or ABSENT)
+    coming = [_until(status, now)] if status.next_sync_at else []
+    coming += [planned] if (planned := prediction.is_next(status, now)) else []
+    return Text("; ".join(coming) or status.doing or ABSENT)
 
 
 def _until(status: JobStatus, now: datetime) -> str:
@@ -147,22 +134,22 @@ def live(status: JobStatus, now: datetime, width: int) -> RenderableType:
     parts: list[RenderableType] = [heading(status, now, width), Text("")]
     parts += [metrics(status, now, per_row=3 if width >= WIDE else 2), *running(status, now)]
     if status.verification and comparing.is_running(status):
-        parts += [_facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
+        parts += [facts(comparing.facts(status.verification, TROUBLE_STYLE)[:1])]
     if rehearsed := rehearsal.running(status):
-        parts += [_facts([("beside it", Text(rehearsed))])]
+        parts += [facts([("beside it", Text(rehearsed))])]
     if status.cutover and status.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}:
-        parts += [Text(""), *cutover(status.cutover, status.phase)]
+        parts += [Text(""), *cutover(status.cutover, status.phase, width, found=False)]
     if status.trouble:
-        parts += [Text(""), _facts(list(trouble(status.trouble)))]
+        parts += [Text(""), facts(list(trouble(status.trouble)))]
     return Group(*parts)
 
 
 def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableType]:
     yield heading(status, now, width)
-    yield _whole("job", status.job_id)
-    yield _facts([("target", Text(_target(status)))])
+    yield whole("job", status.job_id)
+    yield facts([("target", Text(_target(status)))])
     if status.rate_limit:
-        yield _facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
+        yield facts([("limit", Text(f"{quantities.rate(status.rate_limit)} for all streams together"))])
     yield Text("")
     yield metrics(status, now, per_row=3 if width >= WIDE else 2)
     yield from running(status, now)
@@ -171,22 +158,24 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
         yield Padding(disks(status, wide=width >= WIDE), INDENT, expand=False)
     if status.nics:
         yield Text("")
-        yield _facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+        yield facts([("NIC", Text(nic_line(nic))) for nic in status.nics])
+    if expected := ahead(status, now):
+        yield Text("")
+        yield facts(expected)
     if status.verification:
         yield Text("")
-        yield _facts(comparing.facts(status.verification, TROUBLE_STYLE))
-    if status.rehearsal or status.phase in {Phase.READY, Phase.SYNCING}:
-        yield Text("")
-        yield _facts(rehearsal.facts(status, now))
+        yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
     if status.cutover:
         yield Text("")
-        yield from cutover(status.cutover, status.phase)
+        yield from cutover(status.cutover, status.phase, width)
+        if status.earlier_cutovers:
+            yield facts(earlier(status, now))
     if status.trouble:
         yield Text("")
-        yield _facts(list(trouble(status.trouble)))
+        yield facts(list(trouble(status.trouble)))
     yield Text("")
     labels = itertools.chain(["next"], itertools.repeat(""))
-    yield from (_whole(label, line) for label, line in zip(labels, advice(status, now), strict=False))
+    yield from (whole(label, line) for label, line in zip(labels, advice(status, now), strict=False))
 
 
 def heading(status: JobStatus, now: datetime, width: int) -> Text:
@@ -234,7 +223,7 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
     if status.doing or progress:
         yield Text("")
         reason = f"{status.sync.reason} sync: " if status.sync else ""
-        yield _facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
+        yield facts([("now", Text(f"{reason}{status.doing or 'copying'}{_eta_clock(progress, now)}"))])
     if progress:
         labels = {disk.key: disk.label for disk in status.disks}
         parts = [(labels.get(stream.disk_key, str(stream.disk_key)), stream.disk_key) for stream in status.progress]
@@ -245,9 +234,18 @@ def running(status: JobStatus, now: datetime) -> Iterator[RenderableType]:
             yield from _progress_lines(ALL_DISKS.ljust(wide), progress)
     if compared := comparing.compared(status):
         yield Padding(Text(compared.words), (0, 0, 0, 4), expand=False)
+    if status.conversion:
+        yield Padding(Text(conversion_words(status.conversion)), (0, 0, 0, 4), expand=False)
     for attempt in status.attempts:
         because = attempt.because.splitlines()[0] if attempt.because else "it failed before"
-        yield _facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+        yield facts([("again", Text(f"try {attempt.number} of {attempt.call}: {because}", style=TROUBLE_STYLE))])
+
+
+def conversion_words(progress: ConversionProgress) -> str:
+    """What the conversion does, how far that is where anybody knows, and how long all of it has taken so far."""
+    share = f" {progress.percent:.0f} %" if progress.percent is not None else ""
+    so_far = f", {quantities.short_duration(progress.seconds)} so far" if progress.seconds >= 1 else ""
+    return f"{progress.stage}{share}{so_far}"
 
 
 def _progress_lines(label: str, progress: Progress | None) -> Iterator[RenderableType]:
@@ -301,47 +299,31 @@ def _unseeded(disk: Disk) -> str:
     return quantities.size(disk.baseline.unseeded_bytes) if disk.baseline.unseeded_bytes else ABSENT
 
 
-def cutover(record: Cutover, phase: Phase) -> Iterator[RenderableType]:
-    """The last cutover, step by step, and its downtime."""
-    table = columns("CUTOVER STEP", "BEGAN", "TOOK", "OUTCOME", right=("TOOK",))
-    for step in record.steps:
-        took = (
-            ABSENT
-            if step.ended_at is None
-            else quantities.short_duration((step.ended_at - step.started_at).total_seconds())
-        )
-        style = TROUBLE_STYLE if step.outcome == "failed" else ""
-        table.add_row(step.name, f"{step.started_at.astimezone():%H:%M:%S}", took, Text(step.outcome, style=style))
-    yield Padding(table, INDENT, expand=False)
-    facts = [("downtime", Text(text)) for text in _downtime(record, phase)]
-    if record.evidence:
-        facts.append(("evidence", Text(record.evidence)))
-    if record.server_id:
-        facts.append(("server", Text(record.server_id)))
-    if facts:
-        yield _facts(facts)
-
-
-def _downtime(record: Cutover, phase: Phase) -> Iterator[str]:
-    if record.downtime_started_at is None:
-        return
-    how = f" ({record.power_off})" if record.power_off else ""
-    began = f"{record.downtime_started_at.astimezone():%H:%M:%S}"
-    if record.downtime_ended_at is None and phase in {Phase.CUTTING_OVER, Phase.FAILED}:
-        yield f"since {began}{how}"
-    elif record.downtime_ended_at is None:
-        yield f"from {began}{how} until the roll-back"
-    else:
-        seconds = (record.downtime_ended_at - record.downtime_started_at).total_seconds()
-        yield f"{quantities.short_duration(seconds)}{how}"
-
-
 def trouble(found: Trouble) -> Iterator[tuple[str, Text]]:
     """An error on four lines."""
-    yield ("needs you" if found.needs_person else "trouble", Text(found.what, style=TROUBLE_STYLE))
+    yield ("needs you" if found.needs_person else "trouble", Text(visible(found.what), style=TROUBLE_STYLE))
     for label, text in (("because", found.because), ("means", found.means), ("do", found.do)):
         if text:
-            yield (label, Text(text))
+            yield (label, Text(visible(text)))
+
+
+def _volumes_are_the_targets(status: JobStatus) -> bool:
+    """Whether a completed cutover was taken back, and no sync has undone since what the target wrote."""
+    back = status.cutover is not None and status.cutover.completed_at is not None and status.cutover.rolled_back_at
+    return bool(back) and any(disk.baseline.change_id is None for disk in status.disks)
+
+
+def _until_the_next_sync(status: JobStatus, now: datetime) -> Iterator[str]:
+    name = status.job_id
+    if status.paused and _volumes_are_the_targets(status):
+        yield "paused: the volumes hold what the target wrote, until the next sync"
+        yield f"undo that, and go on, with: xms migration resume {name}"
+    elif status.paused:
+        yield f"paused; go on with: xms migration resume {name}"
+    elif status.cadence_seconds is None:
+        yield f"manual; sync with: xms migration sync {name}"
+    else:
+        yield f"sync {_until(status, now)} (every {quantities.cadence(status.cadence_seconds)})"
 
 
 def advice(status: JobStatus, now: datetime) -> Iterator[str]:
@@ -349,19 +331,19 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
     name = status.job_id
     match status.phase:
         case Phase.READY:
-            every = quantities.cadence(status.cadence_seconds)
-            if status.paused:
-                yield f"paused; go on with: xms migration resume {name}"
-            elif status.cadence_seconds is None:
-                yield f"manual; sync with: xms migration sync {name}"
-            else:
-                yield f"sync {_until(status, now)} (every {every})"
-            yield f"cut over with: xms migration cutover {name}"
+            yield from _until_the_next_sync(status, now)
+            yield from prediction.advice(status)
         case Phase.FAILED if status.trouble and status.trouble.kind == "BrokenOff":
             yield "see above"
+        case Phase.FAILED if status.cutover and status.cutover.kept:
+            yield f"take the cutover back with: xms migration rollback {name}"
         case Phase.FAILED:
             yield f"mend the cause, then: xms migration retry {name}"
             yield f"or end the job with: xms migration abandon {name}"
+        case Phase.COMPLETED if status.roll_back_until is not None:
+            yield f"roll-back is possible until {quantities.moment(status.roll_back_until)}"
+            yield f"let it stand with: xms migration finalize {name}"
+            yield f"take it back with: xms migration rollback {name}"
         case Phase.COMPLETED:
             yield "nothing: the target runs, the source stays off"
         case Phase.ABANDONED:
@@ -391,17 +373,3 @@ def lag(status: JobStatus, now: datetime) -> str:
     seconds = status.lag_seconds(now)
     over = status.phase in {Phase.COMPLETED, Phase.ABANDONED}
     return ABSENT if seconds is None or over else quantities.duration(seconds)
-
-
-def _whole(label: str, text: str) -> Text:
-    """A line with something to copy in it: left to the terminal to wrap, since a break of ours would be copied too."""
-    return Text(f"  {label:<9}  {text}", no_wrap=True, overflow="ignore")
-
-
-def _facts(facts: Sequence[tuple[str, Text]]) -> RenderableType:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, min_width=9)
-    grid.add_column(overflow="fold")
-    for label, text in facts:
-        grid.add_row(label, text)
-    return Padding(grid, INDENT, expand=False)

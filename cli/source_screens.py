@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from cli.screens import INDENT, TROUBLE_STYLE, columns
+from cli.layout import INDENT, TROUBLE_STYLE, columns
 from xms import quantities
 from xms.orders.source import SourceHost, SourceList, SourceReport, SourceSummary
 from xms.quantities import ABSENT, counted

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from cli.screens import INDENT, TROUBLE_STYLE, columns
+from cli.layout import INDENT, TROUBLE_STYLE, columns
 from cli.source_screens import line
 from xms.orders.target_check import CloudService, TargetList, TargetReport
 from xms.quantities import ABSENT

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cli import comparing, rehearsal, screens
 from cli.figures import as_json, sync_progress
+from cli.layout import TROUBLE_STYLE
 from cli.output import Output, console, print_json_line
 from xms.errors import NoWorker, OperationFailed, TemporalUnreachable, WaitedTooLong
 from xms.models import Phase
@@ -55,10 +56,30 @@ def cutover_ends(ordered_before: datetime | None) -> Until:
     def reached(status: JobStatus) -> bool:
         if status.phase is not Phase.READY:
             return status.phase is Phase.COMPLETED
-        ordered = status.cutover.ordered_at if status.cutover else None
-        return ordered is not None and ordered != ordered_before
+        return _ended_or_withdrawn(status, ordered_before)
 
     return Until("the cutover's end", reached)
+
+
+def cutover_decides(ordered_before: datetime | None) -> Until:
+    """The moment at which a cutover that was just ordered stops its source, or has ended without that.
+
+    Args:
+        ordered_before: time of the cutover that the job's record held before.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        if status.phase is Phase.CUTTING_OVER:
+            return status.cutover is not None and status.cutover.downtime_started_at is not None
+        return _ended_or_withdrawn(status, ordered_before)
+
+    return Until("the decision whether the cutover begins", reached)
+
+
+def _ended_or_withdrawn(status: JobStatus, ordered_before: datetime | None) -> bool:
+    """Of a job that does not cut over now: its last cutover is a new one, or the ordered one is there no more."""
+    ordered = status.cutover.ordered_at if status.cutover else None
+    return (ordered is not None and ordered != ordered_before) or status.cutover_ordered is None
 
 
 def verification_ends(asked_before: datetime | None) -> Until:
@@ -112,7 +133,7 @@ class LiveScreen:
         width = self.live.console.width
         parts = [screens.live(status, datetime.now(UTC), width)]
         if silence:
-            parts.append(Text(f"  no news: {silence}", style=screens.TROUBLE_STYLE))
+            parts.append(Text(f"  no news: {silence}", style=TROUBLE_STYLE))
         self.live.update(Group(*parts), refresh=True)
 
 
@@ -129,9 +150,13 @@ class Lines:
         progress = sync_progress(status)
         compared = comparing.compared(status)
         trouble = status.trouble.what if status.trouble else ""
+        converting = status.conversion
+        stage = converting.stage if converting else ""
         rehearsed = rehearsal.running(status)
-        state = (status.phase, status.paused, status.doing, trouble, silence, rehearsed)
-        if state == self.last and not ((progress or compared) and time.monotonic() - self.written_at >= QUIET_SECONDS):
+        state = (status.phase, status.paused, status.doing, stage, trouble, silence, rehearsed)
+        if state == self.last and not (
+            (progress or compared or converting) and time.monotonic() - self.written_at >= QUIET_SECONDS
+        ):
             return
         self.last, self.written_at = state, time.monotonic()
         now = datetime.now(UTC)
@@ -139,6 +164,7 @@ class Lines:
         words += [status.doing] if status.doing else []
         words += [screens.progress_words(progress)] if progress else []
         words += [compared.words] if compared else []
+        words += [screens.conversion_words(converting)] if converting else []
         words += [rehearsed] if rehearsed else []
         words += [f"lag {screens.lag(status, now)}"]
         words += [f"trouble: {trouble}"] if trouble else []
@@ -154,8 +180,10 @@ class JsonLines:
 
     def show(self, status: JobStatus, silence: str) -> None:
         """Write it."""
-        if not silence and status != self.last:
-            self.last = status
+        # What is predicted changes with every second that passes.
+        told = status.model_copy(update={"prediction": None})
+        if not silence and told != self.last:
+            self.last = told
             print_json_line(as_json(status, datetime.now(UTC)))
 
 

@@ -114,7 +114,8 @@ class Demo:
         self.say("6. The cutover: last delta, power-off, conversion by virt-v2v, boot of the target")
         witness = threading.Thread(target=self.compare_before_conversion, name="witness")
         witness.start()
-        self.xms("migration", "cutover", job, "--yes", "--wait", "--console-evidence", r"SEQ \d+")
+        order = ["--rollback-period", "none", "--console-evidence", r"SEQ \d+"]
+        self.xms("migration", "cutover", job, "--yes", "--wait", *order)
         witness.join()
         self.xms("migration", "show", job)
         self.say("7. Proof")

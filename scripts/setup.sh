@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 PYTHON=/usr/bin/python3
 PACKAGES="python3 python3-venv python3-libnbd nbdkit nbdkit-plugin-python libnbd-bin
     qemu-system-x86 qemu-utils qemu-block-extra fuse3 virt-v2v linux-image-cloud-amd64
-    mmdebstrap uidmap e2fsprogs fdisk grub-pc-bin util-linux ca-certificates
+    mmdebstrap uidmap e2fsprogs fdisk grub-pc-bin util-linux iputils-ping ca-certificates
     golang-go golang-github-vmware-govmomi-dev"
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -22,7 +22,7 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
     say "this system has no apt-get, so nothing is installed here."
     say "Install by hand: Python 3.11 with venv, libnbd's Python binding, nbdkit with its Python plugin, QEMU (x86) with"
     say "qemu-img and qemu-storage-daemon, fuse3, virt-v2v 2.2 or newer (virt-v2v-in-place), mmdebstrap, e2fsprogs, sfdisk,"
-    say "grub-mkimage for i386-pc;"
+    say "grub-mkimage for i386-pc, ping;"
     say "for the tests Go, and govmomi 0.24 below /usr/share/gocode/src."
     exit 1
 fi

@@ -20,7 +20,18 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.change_map import ByteRanges
 from xms.commands import accept, refuse_unless_allowed
 from xms.comparing import Comparing
-from xms.cutover import Cutover, CutoverOrder, Rehearsal, Rehearse
+from xms.cutover import (
+    Cutover,
+    CutoverOrder,
+    FinalizeOrder,
+    OnFailure,
+    Rehearsal,
+    Rehearse,
+    RollBackOrder,
+    SyncFigures,
+    Window,
+    WithdrawCutover,
+)
 from xms.errors import Refused
 from xms.job import JobInput, JobState
 from xms.lifecycle import CleanUp, Finish, Wait, next_step
@@ -56,6 +67,15 @@ COMMANDS: Final[tuple[Command, ...]] = (
     SetRateLimit(rate_limit=65535),
     CutoverOrder(),
     CutoverOrder(power_on_source_after_failure=False),
+    CutoverOrder(at=START + timedelta(minutes=20)),
+    CutoverOrder(window=Window(opens_at=START + timedelta(minutes=10), closes_at=START + timedelta(minutes=30))),
+    CutoverOrder(window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
+    CutoverOrder(at=START, window=Window(opens_at=START, closes_at=START + timedelta(days=3))),
+    WithdrawCutover(),
+    CutoverOrder(on_failure=OnFailure.KEEP_OFF),
+    CutoverOrder(rollback_period_seconds=600),
+    RollBackOrder(),
+    FinalizeOrder(),
     Retry(),
     Verify(),
     Rehearse(),
@@ -71,6 +91,7 @@ TABLE: Final = {
     (Phase.READY, Phase.CUTTING_OVER),
     (Phase.CUTTING_OVER, Phase.COMPLETED),
     (Phase.CUTTING_OVER, Phase.READY),
+    (Phase.COMPLETED, Phase.CUTTING_OVER),
     *((phase, Phase.FAILED) for phase in ANYTIME),
     *((phase, Phase.ABANDONED) for phase in ANYTIME),
     # retry goes on where it stood
@@ -113,13 +134,16 @@ class Play:
             self.say(self.draw(st.sampled_from(COMMANDS)))
         elif self.draw(st.integers(0, 9)) == 9:
             # As `run` does when the workflow itself is cancelled, which nothing can refuse.
-            self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
+            if self.workflow.state.phase is Phase.COMPLETED:
+                self.workflow.state.finalize_asked = FinalizeOrder(who="Temporal cancellation")
+            else:
+                self.workflow.state.abandon_asked = Abandon(who="Temporal cancellation")
 
     def say(self, command: Command) -> None:
         state = self.workflow.state
         before = state.model_dump()
         try:
-            refuse_unless_allowed(state, command)
+            refuse_unless_allowed(state, command, self.now)
         except Refused:
             with pytest.raises(Refused):
                 accept(state, command, self.now)
@@ -149,6 +173,9 @@ class Play:
             case "done":
                 self.baseline(state, Baseline(change_id="u/2"))
                 state.last_sync_at = self.now
+                state.replica_of = self.now - timedelta(seconds=self.draw(st.integers(0, 9)))
+                figures = SyncFigures(snapshot_at=state.replica_of, bytes=1 << 20, streaming_seconds=1, seconds=5)
+                state.recent_syncs = (*state.recent_syncs, figures)[-12:]
                 self.compared(state, differing=ByteRanges())
             case "differs":
                 self.baseline(state, Baseline(change_id="u/2", unseeded="x", unseeded_bytes=5))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
 
-from activities.conversion import ConversionActivities
+import workflows
+from activities.conversion import ConversionActivities, ConversionLooks
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
 from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
-from worker import activities_of
+from worker import WORKFLOWS, activities_of
 from xms.config import Config, TargetConfig
 from xms.vsphere.sessions import Sessions
 
+ROOM = Path(workflows.__file__).parent
 CONFIG = Config(target=TargetConfig(cloud="lab"))
 ALL = [
     method
@@ -28,10 +33,22 @@ ALL = [
         StreamingActivities(CONFIG, Sessions()),
         PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),
+        ConversionLooks(CONFIG),
         HostBudgetActivities(cast("Client", None)),
     )
     for method in activities_of(provider)
 ]
+
+
+def test_every_workflow_that_there_is_runs_on_a_worker() -> None:
+    defined = {
+        name
+        for module in sorted(ROOM.glob("*.py"))
+        for name, kind in inspect.getmembers(importlib.import_module(f"workflows.{module.stem}"), inspect.isclass)
+        if hasattr(kind, "__temporal_workflow_definition")
+    }
+    assert len(defined) >= 10
+    assert {kind.__name__ for kind in WORKFLOWS} == defined
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__)

@@ -17,14 +17,15 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError,
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.names import DATA_QUEUE
+    from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE
     from xms.errors import XmsError
     from xms.job import shortened
-    from xms.models import DiskProgress, Trouble
+    from xms.models import DiskProgress, Model, Trouble
 
 
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
+Said = TypeVar("Said", bound=Model)
 
 
 class Policy(TypedDict, total=False):
@@ -62,6 +63,10 @@ CLEAN_UP: Final = Policy(
 )
 """What must not stay behind: a snapshot, an attachment, a source that is off. About an hour of trying."""
 
+WHILE_OFF: Final[Policy] = {**CLEAN_UP, "schedule_to_close_timeout": timedelta(minutes=5)}
+"""Clean-up for which a source that is off would have to wait: what does not succeed soon is left for later, or the
+cutover is undone."""
+
 STREAM: Final = Policy(
     task_queue=DATA_QUEUE,
     start_to_close_timeout=timedelta(days=7),
@@ -75,15 +80,27 @@ STREAM: Final = Policy(
 but never ends; a snapshot's age ends it long before."""
 
 CONVERSION: Final = Policy(
-    task_queue=DATA_QUEUE,
+    task_queue=CONVERSION_QUEUE,
     start_to_close_timeout=timedelta(hours=3),
+    schedule_to_start_timeout=timedelta(minutes=30),
     heartbeat_timeout=timedelta(seconds=30),
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=4
     ),
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
-"""Each try costs minutes of downtime; a guest that cannot be converted fails at once, without a retry."""
+"""Each try costs minutes of downtime; a guest that cannot be converted fails at once, without a retry.
+
+The source is off: where no worker has a slot for half an hour, it had better run again.
+"""
+
+LOOK: Final = Policy(
+    task_queue=LOOK_QUEUE,
+    start_to_close_timeout=timedelta(minutes=1),
+    schedule_to_start_timeout=timedelta(seconds=30),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=3),
+)
+"""What a data worker is asked before the source is stopped: where none is there to answer, none would convert."""
 
 
 def on_host(queue: str) -> Policy:
@@ -108,6 +125,22 @@ BOOT: Final[Policy] = {
     ),
 }
 """The source is off meanwhile: an instance that does not come up after three tries will not at the tenth."""
+
+
+GLANCE: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=5), maximum_attempts=3
+    ),
+}
+"""A look that is worth some seconds of downtime, and no more."""
+
+SNAPSHOTS: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(minutes=3),
+}
+"""Snapshots of volumes are made beside the conversion, and the downtime must not wait for slow ones."""
 
 
 def power_off(shutdown_timeout_seconds: int) -> Policy:
@@ -233,6 +266,11 @@ def host_is_lost(error: BaseException) -> bool:
 
 def last_progress(error: ActivityError) -> DiskProgress | None:
     """How far a stream had come that failed after its retries, or was lost with its worker; None where nobody knows."""
+    return last_heartbeat(error, DiskProgress)
+
+
+def last_heartbeat(error: ActivityError, kind: type[Said]) -> Said | None:
+    """What an activity last said of itself that failed after its retries, or was lost with its worker."""
     cause = error.cause
     details: Sequence[object] = ()
     if isinstance(cause, TimeoutError):
@@ -240,7 +278,7 @@ def last_progress(error: ActivityError) -> DiskProgress | None:
     elif isinstance(cause, ApplicationError):
         details = cause.details[1:]
     try:
-        return DiskProgress.model_validate(details[0]) if details else None
+        return kind.model_validate(details[0]) if details else None
     except ValidationError:
         # Another version's: what it copied is copied once more.
         return None

@@ -45,7 +45,7 @@ class Commands:
     def check(self, command: Command) -> None:
         """Refuse an update before it enters the history."""
         try:
-            refuse_unless_allowed(self.state, command)
+            refuse_unless_allowed(self.state, command, workflow.now())
         except Refused as refused:
             raise _failure(refused) from None
 

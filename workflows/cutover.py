@@ -8,39 +8,51 @@ the next sync mends them.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.conversion import ConversionActivities
+    from activities.conversion import ConversionActivities, ConversionLooks
     from activities.source import SourceActivities
     from activities.target import TargetActivities
+    from workflows import volume_snapshots
     from workflows.calls import (
         BOOT,
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        GLANCE,
+        LOOK,
+        WHILE_OFF,
+        Policy,
         call,
         evidence,
         explain,
         failure_type,
+        heed_cancellation,
         host_is_lost,
+        last_heartbeat,
         on_host,
         power_off,
         refusal,
     )
     from workflows.host_slots import HostSlots, give_reserved_back
-    from workflows.sync import Sync
-    from xms import differences
+    from workflows.names import LOOKS_AGAIN, RELEASED_LATER, SOURCE_FIRST
+    from workflows.sync import CLEAN_UP_AGAIN, Sync
+    from workflows.warm_passes import WarmPasses
+    from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
-    from xms.cutover import CutoverOrder, Decision
-    from xms.errors import ConversionFailed, NotRehearsed, Refused, ReplicaDiffers, SourceRunning
-    from xms.job import JobState
-    from xms.models import Baseline, MigrationSpec, SecureBoot
-    from xms.orders.conversion import ConversionOrder, Convert, Converted
-    from xms.orders.source import MarkMigrated, PowerOff, VmDetails, VmQuery
+    from xms.cutover import ConversionProgress, CutoverOrder, Decision
+    from xms.errors import BadInput, ConversionFailed, NotRehearsed, SourceRunning
+    from xms.evidence import described, needs_address
+    from xms.go_no_go import Verdict
+    from xms.job import JobState, shortened
+    from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
+    from xms.orders.conversion import ConversionOrder, Convert, Converted, LookBeforeConversion
+    from xms.orders.source import MARK, MarkMigrated, PowerOff, VmDetails, VmQuery
     from xms.orders.target import (
         BootServer,
         CheckTarget,
@@ -50,16 +62,21 @@ with workflow.unsafe.imports_passed_through():
         ServerOrder,
         VolumesOrder,
     )
+    from xms.preflight.guests import Conversion as GuestConversion
+    from xms.preflight.guests import conversion_of
     from xms.rehearsal import refuse_unless_rehearsed
 
 CONVERSION_TRIES: Final = 3
 """How often a guest is converted anew because the worker that held its overlay was lost."""
 
+FOUND_LIMIT: Final = 300
+"""Characters of what a step came to: a line, however many NICs a VM has."""
+
 NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
-class CutoverRun:
+class CutoverRun(WarmPasses):
     """One attempt at a cutover: what its steps do."""
 
     def __init__(self, spec: MigrationSpec, state: JobState, order: CutoverOrder) -> None:
@@ -69,17 +86,35 @@ class CutoverRun:
         self.vm = state.vm_order(spec)
         self.target = state.target_order(spec)
         self.converted: Converted | None = None
+        self.cheap_snapshots = False
+        self.server_removed = False
 
     async def check_gates(self) -> None:
         """Both sides can still take part, as the VM is now; nothing is changed yet."""
         self._refuse_unrehearsed()
         vm = await self._inspect()
         spec = self.spec.remapped(self.order.network_map)
-        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=self.state.nics)
+        check = CheckTarget(
+            spec=spec, vm=vm, for_cutover=True, known=self.state.nics, evidence=self.order.awaited_evidence
+        )
         target = await call(TargetActivities.check_target, check, **CONTROL)
+        if workflow.patched("look-before-conversion"):
+            await self._look_before_conversion(vm)
         self.state.take_in(vm)
         self.state.nics = target.nics
         self._record(source_was_running=vm.power_state == "poweredOn")
+        running = "runs" if vm.power_state == "poweredOn" else "is off already"
+        disks, nics = quantities.counted(len(vm.disks), "disk"), quantities.counted(len(target.nics), "NIC")
+        self._note_step(found=f"the source {running}; {disks}, {nics}")
+        self.cheap_snapshots = target.cheap_snapshots
+        self._decide(
+            "a roll-back after the target ran takes the volumes back to snapshots"
+            if self.cheap_snapshots
+            else "a roll-back after the target ran copies every disk in full again",
+            f"of what is known of volume type {self.spec.volume_type} (target.snapshot_volume_types)",
+        )
+        if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
+            self.follow(found)
 
     def _refuse_unrehearsed(self) -> None:
         try:
@@ -87,36 +122,54 @@ class CutoverRun:
         except NotRehearsed as error:
             raise refusal(NotRehearsed, error.what, because=error.because, means=error.means, do=error.do) from None
 
-    async def warm_pass(self) -> None:
-        """Sync while the source runs until nothing but a delta is missing: what is not copied now would be downtime."""
-        while True:
-            lacking = self.state.unseeded_bytes
-            await Sync(self.spec, self.state, "before cutover").run()
-            if self.state.seeded:
-                return
-            if self.state.unseeded_bytes >= lacking > 0:
-                self._refuse_spoiled()
-                raise refusal(
-                    Refused,
-                    f"the replica of {self.vm.vm} does not catch up",
-                    because=f"{self.state.unseeded_bytes} bytes are still missing, no fewer than one sync before",
-                    means="the source was not touched",
-                    do="wait until a sync is complete, or let snapshots grow older; then order the cutover again",
-                )
-
-    def _refuse_spoiled(self) -> None:
-        """What is missing differed, was copied again, and differed again: the storage is to blame, not the time."""
-        found = differences.trouble(self.state)
-        if found is not None:
+    async def _look_before_conversion(self, vm: VmDetails) -> None:
+        """What can be known of the conversion before the source is stopped for it."""
+        options = self.order.conversion
+        strangers = {static.mac for static in options.static_addresses} - {nic.mac for nic in vm.nics}
+        if strangers:
             raise refusal(
-                ReplicaDiffers, found.what, because=found.because, means="the source was not touched", do=found.do
+                BadInput,
+                f"{self.vm.vm} has no NIC {', '.join(sorted(strangers))}",
+                because=f"its NICs are {', '.join(nic.mac for nic in vm.nics) or 'none'}",
+                means="the source was not touched",
+                do="name one of them in --static-ip",
             )
+        system = conversion_of(vm.guest_id)
+        if options.static_addresses and system is GuestConversion.LINUX:
+            raise refusal(
+                BadInput,
+                f"{self.vm.vm} cannot be given static addresses by its conversion",
+                because="virt-v2v sets them in Windows alone, and vSphere says that it is "
+                f"{vm.guest_name or vm.guest_id}",
+                means="the source was not touched",
+                do="leave --static-ip out: a Linux guest keeps its own network configuration",
+            )
+        look = LookBeforeConversion(vm=self.vm.vm, windows=system is GuestConversion.WINDOWS, options=options)
+        if not options.skip:
+            await call(ConversionLooks.look_before_conversion, look, **LOOK)
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
         order = MakePorts(target=self.target, instance_name=self.spec.instance_name, nics=self.state.nics)
         made = await call(TargetActivities.make_ports, order, **CONTROL)
         self.state.nics = made.nics
+        self._note_step(found=shortened("; ".join(_port(nic) for nic in made.nics), FOUND_LIMIT))
+        self._refuse_unseen()
+
+    def _refuse_unseen(self) -> None:
+        """Where the ports got no address, nothing can be seen at one; better told before the downtime than after it."""
+        unseen = [described(evidence) for evidence in self.order.evidence if needs_address(evidence)]
+        if unseen and not self._addresses():
+            raise refusal(
+                BadInput,
+                f"the target of {self.vm.vm} could not be seen by {', '.join(unseen)}",
+                because="Neutron gave its ports no address: their networks have no subnet",
+                means="the source was not touched",
+                do="name an address, as in tcp=22,address=ADDRESS, or take evidence by the console",
+            )
+
+    def _addresses(self) -> tuple[str, ...]:
+        return tuple(address for nic in self.state.nics for address in nic.port_ips)
 
     async def remove_ports(self) -> None:
         """Take the ports back that this job made."""
@@ -129,6 +182,9 @@ class CutoverRun:
     async def reserve_stream(self) -> None:
         """A stream from the source's host, so that the final delta waits for none with the source off."""
         await HostSlots(self.spec, self.state, self.state.host, urgent=True).reserve()
+        self._note_step(found=f"of {self.state.source_host}" if self.state.reserved_slot else "the host has no limit")
+        # The last moment before the source is stopped: the stream may have been waited for.
+        self.follow(go_no_go.before_the_source_is_stopped(self.state, self.order, workflow.now()))
 
     async def give_stream_back(self) -> None:
         """Let others have it, where the final delta did not come to use it."""
@@ -141,17 +197,20 @@ class CutoverRun:
             vm=self.vm,
             shutdown_timeout_seconds=self.order.shutdown_timeout_seconds,
             hard_power_off=self.order.hard_power_off,
+            was_running=self.state.cutover.source_was_running if self.state.cutover else False,
         )
         policy = power_off(self.order.shutdown_timeout_seconds)
         off = await call(SourceActivities.power_off, order, **policy)
         self._record(power_off=off.how)
+        self._note_step(found=f"{off.how}: {off.because}" if off.because else off.how)
 
     async def power_on(self) -> None:
         """Let the source run again if it did, unless the operator chose otherwise. The target is gone by then."""
         if self.state.cutover is not None and not self.state.cutover.source_was_running:
             self._note("source stays off", "as it was before the cutover")
-        elif self.order.power_on_source_after_failure:
+        elif self.order.power_on_source_after_failure or self.state.rolling_back:
             await call(SourceActivities.power_on, self.vm, **CLEAN_UP)
+            self._record(source_on_at=workflow.now())
         else:
             self._note("source stays off", "as the cutover's order says")
         self.state.source_is_off = False
@@ -168,8 +227,12 @@ class CutoverRun:
     async def convert(self) -> None:
         """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
         for _ in range(CONVERSION_TRIES):
-            converted = await self._convert_on_overlays()
+            converted = await self._beside_snapshots()
+            if converted.skipped:
+                self.converted = converted
+                return
             self._count_as_unseeded(converted)
+            committing = workflow.now()
             try:
                 await self._commit(converted)
             except ActivityError as error:
@@ -179,10 +242,24 @@ class CutoverRun:
                 await self.final_delta()
             else:
                 self.converted = converted
+                if converted.seconds:
+                    # An older worker measured nothing.
+                    took = converted.seconds + (workflow.now() - committing).total_seconds()
+                    self._note_step(work_seconds=took)
                 return
         raise ApplicationError(
             f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True
         )
+
+    async def _beside_snapshots(self) -> Converted:
+        """Convert, and make the snapshots of the volumes meanwhile: both only read them."""
+        if not self.cheap_snapshots:
+            return await self._convert_on_overlays()
+        heed_cancellation()
+        converting = asyncio.create_task(self._convert_on_overlays())
+        # Both have ended before anything else is done, whichever failed: nothing is asked of the cloud behind our back.
+        await asyncio.gather(converting, volume_snapshots.take(self.spec, self.state), return_exceptions=True)
+        return await converting
 
     async def _convert_on_overlays(self) -> Converted:
         order = Convert(
@@ -194,8 +271,23 @@ class CutoverRun:
             firmware=self.state.firmware,
             memory=self.state.memory,
             cpus=self.state.cpus,
+            options=self.order.conversion,
         )
-        return await call(ConversionActivities.convert, order, summary="virt-v2v on overlays", **CONVERSION)
+        what = "which disk boots" if self.order.conversion.skip else "virt-v2v on overlays"
+        try:
+            converted = await call(ConversionActivities.convert, order, summary=what, **CONVERSION)
+        except ActivityError as error:
+            self._record(converted_by=explain(error, what).worker_queue or _last_worker(error))
+            raise
+        self._record(converted_by="" if converted.skipped else converted.worker_queue)
+        self._note_step(
+            bytes=sum(disk.bytes for disk in converted.written),
+            work_seconds=None if converted.skipped else converted.program_seconds,
+            found=_found(converted),
+        )
+        for remark in converted.remarks:
+            self._note("conversion", remark)
+        return converted
 
     def _count_as_unseeded(self, converted: Converted) -> None:
         """From here on the commit may begin, so what it writes is no longer what the source has."""
@@ -224,14 +316,27 @@ class CutoverRun:
         )
 
     async def forget_conversion(self) -> None:
-        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
-        order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids)
-        await call(TargetActivities.release_volumes, order, **CLEAN_UP)
+        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one.
+
+        What a cloud that does not answer keeps is released later: until then the lease alone says who may write.
+        """
+        try:
+            await self._release_volumes(WHILE_OFF)
+        except ActivityError as error:
+            if not workflow.patched(RELEASED_LATER):
+                raise
+            trouble = explain(error, f"the volumes of {self.vm.vm} could not be released")
+            self._note("clean-up failed", f"{trouble.what}: {trouble.because}; it is tried again")
+            self.state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
+
+    async def _release_volumes(self, policy: Policy) -> None:
+        order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids, after_server=self.server_removed)
+        await call(TargetActivities.release_volumes, order, **policy)
 
     async def finalize(self) -> None:
         """Bootable root volume, image metadata, no attachment to a worker."""
         converted = self._conversion()
-        await self.forget_conversion()
+        await self._release_volumes(WHILE_OFF)
         order = FinalizeVolumes(
             target=self.target,
             disks=self.state.disks,
@@ -247,6 +352,7 @@ class CutoverRun:
             guest_agent=self.spec.guest_agent,
         )
         await call(TargetActivities.finalize_volumes, order, **CONTROL)
+        self._note_step(found=f"{converted.firmware}, {converted.machine}, disks on {converted.block_bus}")
 
     def _secure_boot(self) -> SecureBoot:
         """As ordered, else as the source has it, where a host can: the conversion may have changed what is signed."""
@@ -274,12 +380,16 @@ class CutoverRun:
                 self.state.disks = before
             raise
         self._record(server_id=made.server_id)
+        self._note_step(found=f"server {made.server_id}")
 
     async def remove_server(self) -> None:
         """Remove the target instance and see that it is gone: the source may run only then."""
         server = self.state.cutover.server_id if self.state.cutover else None
-        order = ServerOrder(target=self.target, server_id=server or "")
+        # That its volumes are free is seen when they are released, which the source need not wait for.
+        free = not workflow.patched(SOURCE_FIRST)
+        order = ServerOrder(target=self.target, server_id=server or "", see_volumes_free=free)
         await call(TargetActivities.remove_server, order, **CLEAN_UP)
+        self.server_removed = True
         self._record(server_id=None)
 
     async def see_running(self) -> None:
@@ -288,38 +398,86 @@ class CutoverRun:
         order = SeeRunning(
             server=ServerOrder(target=self.target, server_id=server or ""),
             console_evidence=self.order.console_evidence,
+            evidence=self.order.evidence,
+            addresses=self._addresses(),
+            vm=self.vm.vm,
             timeout_seconds=self.order.evidence_timeout_seconds,
         )
         policy = evidence(self.order.evidence_timeout_seconds)
         seen = await call(TargetActivities.see_running, order, **policy)
         self._record(evidence=seen.evidence)
+        self._note_step(found=seen.evidence)
+        if workflow.patched(LOOKS_AGAIN):
+            await self._look_at_source_again()
+
+    async def _look_at_source_again(self) -> None:
+        """The target runs: the source must not. Where that cannot be seen now, the target is believed."""
+        try:
+            vm = await self._inspect(GLANCE)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            trouble = explain(error, f"{self.vm.vm} could not be looked at")
+            self._note("source not seen", f"{trouble.because or trouble.kind}; see yourself that it is off")
+            return
+        self._refuse_unless_off(vm)
 
     async def complete(self) -> None:
-        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
-        server = self.state.cutover.server_id if self.state.cutover else None
-        text = f"migrated by XMS job {self.state.job_id} to server {server} in project {self.spec.destination}"
-        discard = self._conversion_order()
-        try:
-            mark = MarkMigrated(vm=self.vm, text=text)
-            await call(SourceActivities.mark_migrated, mark, **CONTROL)
-            await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
-        except ActivityError as error:
-            trouble = explain(error, "finishing touches after the cutover")
-            self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover.
 
-    async def _inspect(self) -> VmDetails:
+        A snapshot that could not be removed while the source was off is removed now: no later sync will do it.
+        """
+        for touch in (self._mark_source, self._drop_overlays, self._remove_last_snapshot):
+            try:
+                await touch()
+            except ActivityError as error:
+                trouble = explain(error, "finishing touches after the cutover")
+                self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+
+    async def _mark_source(self) -> None:
+        server = self.state.cutover.server_id if self.state.cutover else None
+        text = f"{MARK} {self.state.job_id} to server {server} in project {self.spec.destination}"
+        await call(SourceActivities.mark_migrated, MarkMigrated(vm=self.vm, text=text), **CONTROL)
+        self._note_step(found="the source is marked as migrated")
+
+    async def _drop_overlays(self) -> None:
+        if self._conversion().skipped:
+            return
+        order = self._conversion_order()
+        await call(ConversionActivities.discard_conversion, order, **on_host(self._conversion().worker_queue))
+
+    async def _remove_last_snapshot(self) -> None:
+        if self.state.clean_up_at is not None:
+            await call(SourceActivities.remove_snapshots, self.vm, **CLEAN_UP)
+            self.state.clean_up_at = None
+
+    async def take_mark_back(self) -> None:
+        """The source is what it was before: nothing on it says that it moved."""
+        await call(SourceActivities.unmark_migrated, self.vm, **CLEAN_UP)
+
+    async def see_source_is_there(self) -> None:
+        """Before a target is removed that people use: what is to take its place can be asked for.
+
+        Raises:
+            ActivityError: the source does not know the VM any more, or does not answer.
+        """
+        await self._inspect()
+
+    async def _inspect(self, policy: Policy = CONTROL) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        return await call(SourceActivities.inspect_vm, query, **CONTROL)
+        return await call(SourceActivities.inspect_vm, query, **policy)
 
     async def _refuse_running(self) -> None:
         """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""
-        vm = await self._inspect()
+        self._refuse_unless_off(await self._inspect())
+
+    def _refuse_unless_off(self, vm: VmDetails) -> None:
         if vm.power_state != "poweredOff":
             raise refusal(
                 SourceRunning,
                 f"{self.vm.vm} was started during its cutover",
                 because=f"vSphere says that it is {vm.power_state}",
-                means="what it writes now is not in the replica, so the target is not started",
+                means="what it writes now is not in the replica, so the target is not left running beside it",
                 do="keep it off during a cutover (high availability and operators may start it), then order it again",
             )
 
@@ -335,9 +493,35 @@ class CutoverRun:
             self._record(decisions=(*self.state.cutover.decisions, decision))
         self._note("decided", f"{what}: {because}" if because else what)
 
+    def _note_step(self, **changes: object) -> None:
+        """Write down what the step that runs came to, for the report: fields of StepRecord."""
+        if self.state.cutover is not None:
+            self.state.cutover = self.state.cutover.with_running(**changes)
+
     def _record(self, **changes: object) -> None:
         if self.state.cutover is not None:
             self.state.cutover = self.state.cutover.model_copy(update=changes)
 
     def _note(self, kind: str, text: str) -> None:
         self.state.note(workflow.now(), kind, text)
+
+
+def _port(nic: Nic) -> str:
+    """'Network adapter 1 on internal-net: 10.20.0.15, 00:50:56:9a:11:02'."""
+    mac = nic.port_mac or nic.mac
+    return f"{nic.label} on {nic.network}: {', '.join((*nic.port_ips, mac)) or 'no address'}"
+
+
+def _last_worker(error: ActivityError) -> str:
+    """The task queue of the worker that last said that it converts; empty where none did."""
+    progress = last_heartbeat(error, ConversionProgress)
+    return progress.worker_queue if progress else ""
+
+
+def _found(converted: Converted) -> str:
+    """What the conversion came to, in one line."""
+    if converted.skipped:
+        return f"skipped: the guest is ready; it boots by {converted.firmware}"
+    system = " ".join(part for part in (converted.os_distro or converted.os_type, converted.os_version) if part)
+    ran_on = f", converted on {converted.accelerator.upper()}" if converted.accelerator else ""
+    return f"{system or 'a guest'}, boots by {converted.firmware}, disks on {converted.block_bus}{ran_on}"

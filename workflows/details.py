@@ -6,12 +6,13 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from xms import differences, verification
+from xms import differences, outlook, prediction, schedule, verification
 from xms.change_map import ByteRanges
-from xms.cutover import Cutover, StepRecord
+from xms.cutover import Cutover, CutoverOrder, Prediction, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
@@ -20,19 +21,22 @@ from xms.rehearsal import rehearsal_id
 _LONGEST: Final = 1500
 """Characters of one line of a trouble: the details of a workflow end at 20 KiB, and the events have all of it."""
 
+_STEP: Final = 200
+"""Characters of what a step of a cutover came to."""
+
 _DISKS_NAMED: Final = 10
 
 
 def describe(spec: MigrationSpec, state: JobState) -> str:
     """The job on one screen: where it stands, how old the replica is, what can be said to it."""
     replica = [_metrics(state), _disks(state), _verification(state.verification)]
-    cutover = [_cutover(state.cutover)]
+    cutover = [_cutover(state.cutover), _earlier(state)]
     cutover_matters_most = state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED}
     parts = [
         f"## {spec.vm}: {_phase(state)}",
         _standing(state),
         _trouble(state),
-        _rehearsal(state),
+        _ahead(state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -51,20 +55,6 @@ def _standing(state: JobState) -> str:
     if state.phase in {Phase.FULL_SYNC, Phase.SYNCING}:
         text += ". The tab *Pending Activities* has the running copies, with the bytes read and written so far"
     return text
-
-
-def _rehearsal(state: JobState) -> str:
-    last, passed = state.rehearsal, state.rehearsed
-    if last is None:
-        return ""
-    lines = [f"passed {_time(passed.ended_at)}" if passed and passed.ended_at else "no rehearsal has passed"]
-    if last.outcome == "running":
-        step = last.steps[-1].name if last.steps else "waits for the copies"
-        lines.append(f"number {last.number} runs: {step}; it is the workflow `{rehearsal_id(state.job_id)}`")
-    elif last.outcome != "passed":
-        because = f": {last.trouble.what}" if last.trouble else ""
-        lines.append(f"number {last.number} {last.outcome}{because}"[:_LONGEST])
-    return "\n".join(f"- **Rehearsed**: {line}" for line in lines)
 
 
 def _metrics(state: JobState) -> str:
@@ -127,6 +117,30 @@ def _trouble(state: JobState) -> str:
     return "\n".join(lines)
 
 
+def _ahead(state: JobState) -> str:
+    """What is to be expected: a cutover that was ordered, its prediction, rehearsals, the time for a roll-back."""
+    lines, order = [], state.cutover_not_begun
+    if order is not None:
+        failed = "; it does not begin while the job is Failed" if state.phase is Phase.FAILED else ""
+        lines.append(f"- **Cutover ordered**: {_shortened(outlook.scheduled(order, _time))}{failed}")
+    if state.phase in {Phase.READY, Phase.SYNCING, Phase.FAILED}:
+        if (predicted := _predicted(state)) is not None:
+            lines.append(f"- **Predicted downtime**, right after a sync: {outlook.predicted(predicted)}")
+        lines.append(f"- **Rehearsal**: {_shortened(outlook.rehearsed(state.rehearsal, state.rehearsed, _time))}")
+    if state.rehearsal is not None and state.rehearsal.outcome == "running":
+        lines.append(f"- **It runs in** the workflow `{rehearsal_id(state.job_id)}`")
+    if state.roll_back_until is not None:
+        lines.append(f"- **Roll-back possible until**: {_time(state.roll_back_until)}")
+    return "\n".join(lines)
+
+
+def _predicted(state: JobState) -> Prediction | None:
+    """As it was right after the last sync, since nothing here knows what time it is now."""
+    if state.last_sync_at is None:
+        return None
+    return prediction.predict(state, state.cutover_asked or CutoverOrder(), state.last_sync_at)
+
+
 def _verification(found: Verification | None) -> str:
     if found is None:
         return ""
@@ -146,8 +160,22 @@ def _cutover(cutover: Cutover | None) -> str:
     if cutover is None or not cutover.steps:
         return ""
     lines = [f"**Cutover**, begun {_time(cutover.steps[0].started_at)}:", ""]
-    lines += [f"1. {step.name}: {step.outcome}{_took(step)}" for step in cutover.steps]
+    lines += [f"1. {step.name}: {_outcome(step, cutover)}{_took(step)}{_came_to(step)}" for step in cutover.steps]
     return "\n".join(lines) + _downtime(cutover)
+
+
+def _earlier(state: JobState) -> str:
+    lines = [f"- {_shortened(line)}" for line in outlook.earlier(state.earlier_cutovers, _time)]
+    return "\n".join(["**Cutovers before it**", "", *lines]) if lines else ""
+
+
+def _outcome(step: StepRecord, cutover: Cutover) -> str:
+    return "failed, undone" if step.outcome == "undone" and step.name == cutover.failed_at else step.outcome
+
+
+def _came_to(step: StepRecord) -> str:
+    moved = f", {size(step.bytes)}" if step.bytes is not None else ""
+    return f"{moved}, {_shortened(step.found, _STEP)}" if step.found else moved
 
 
 def _took(step: StepRecord) -> str:
@@ -160,6 +188,9 @@ def _downtime(cutover: Cutover) -> str:
     if cutover.downtime_started_at and cutover.downtime_ended_at:
         seconds = (cutover.downtime_ended_at - cutover.downtime_started_at).total_seconds()
         lines.append(f"- **Downtime**: {short_duration(seconds)}")
+    elif cutover.downtime_started_at and cutover.source_on_at:
+        seconds = (cutover.source_on_at - cutover.downtime_started_at).total_seconds()
+        lines.append(f"- **Downtime**: {short_duration(seconds)}, until the source ran again")
     elif cutover.downtime_started_at:
         lines.append(f"- **Downtime**: began {_time(cutover.downtime_started_at)}")
     if cutover.server_id:
@@ -178,7 +209,8 @@ def _target(spec: MigrationSpec) -> str:
 
 
 def _verbs(state: JobState) -> str:
-    if state.phase in {Phase.COMPLETED, Phase.ABANDONED}:
+    over = state.phase is Phase.COMPLETED and state.roll_back_until is None
+    if over or state.phase is Phase.ABANDONED:
         return "The job is over."
     if state.phase is Phase.CUTTING_OVER and state.source_is_off:
         return "No command now. After a failure the source runs again, and the job is Ready."
@@ -186,15 +218,32 @@ def _verbs(state: JobState) -> str:
     limit = ("set-rate-limit", '`{"who": "you", "rate_limit": 52428800}`, bytes a second; null is none')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
-    free = not verification.runs(state) and state.cutover_asked is None
+    order = state.cutover_not_begun
+    scheduled = order is not None and schedule.is_scheduled(order)
+    free = not verification.runs(state) and (order is None or scheduled)
     verify = (("verify", "compares all of the replica with the source"),) if free else ()
+    withdraw = (("withdraw-cutover", "takes back the cutover that has not begun"),) if order is not None else ()
+    now, after = ("moves the VM now", "moves the VM after this sync")
+    if scheduled:
+        now, after = f"{now}, or at another time: it replaces the scheduled one", f"{after}, or at another time"
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
+        Phase.COMPLETED: (
+            ("rollback", "removes the target, starts the source; what the target wrote is lost"),
+            ("finalize", f"ends the job; it ends by itself {_time(state.roll_back_until)}"),
+        ),
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
-        Phase.FAILED: (("retry", "goes on where it stood"), *(() if state.source_is_off else (abandon,))),
+        Phase.FAILED: (
+            ("rollback", "removes the target, starts the source")
+            if state.failed_in is Phase.CUTTING_OVER
+            else ("retry", "goes on where it stood"),
+            *withdraw,
+            *(() if state.source_is_off else (abandon,)),
+        ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
-            ("cutover", "moves the VM now"),
+            *((("cutover", now),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
@@ -203,7 +252,8 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
-            ("cutover", "moves the VM after this sync"),
+            *((("cutover", after),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
@@ -211,13 +261,17 @@ def _verbs(state: JobState) -> str:
             abandon,
         ),
     }.get(state.phase, (pause, cadence, limit, abandon))
+    return _commands(verbs)
+
+
+def _commands(verbs: Sequence[tuple[str, str]]) -> str:
     lines = ["**Commands now**, by *More Actions*, *Send an Update* (or *a Signal*, without an answer):", ""]
     lines += [f"- `{name}`: {meaning}" for name, meaning in verbs]
     return "\n".join([*lines, "", 'The input of each is JSON, at least `{"who": "you"}`.'])
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def _time(at: datetime | None) -> str:

@@ -10,8 +10,11 @@ TASK_QUEUE: Final = "xms"
 """Workflows and control activities."""
 
 DATA_QUEUE: Final = "xms-data"
-"""Streams and conversions; any data worker can take any of them."""
+"""Streams; any data worker can take any of them."""
 
+CONVERSION_QUEUE: Final = "xms-data-convert"
+"""Conversions; any data worker can take any of them. Their slots are their own: neither they nor streams wait for the
+other."""
 
 LOOK_QUEUE: Final = "xms-data-look"
 """What a data worker is asked to look at, beside its streams: they may have all its slots for hours."""
@@ -39,6 +42,16 @@ REHEARSAL_PROGRESS: Final = "rehearsal-progress"
 def budget_id(source: str, host: str) -> str:
     """The workflow id of the one budget of an ESXi host of a source."""
     return f"budget-{source}-{host}".replace("/", "-").replace(" ", "-")
+
+
+SOURCE_FIRST: Final = "source-before-clean-up"
+"""Marks, in the histories of jobs, the runs in which a roll-back starts the source before it cleans up."""
+
+RELEASED_LATER: Final = "the source runs again though attachments stay"
+"""The same for runs in which attachments that cannot be released park no job: they are released later."""
+
+LOOKS_AGAIN: Final = "looks-at-the-source-after-the-boot"
+"""The same for runs in which the source is looked at once more when the target was seen running."""
 
 
 PHASE: Final = SearchAttributeKey.for_keyword("XmsPhase")

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         STREAM,
+        WHILE_OFF,
         Policy,
         call,
         explain,
@@ -32,8 +33,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.commits import Commits, Planned
     from workflows.host_slots import HostIsBusy, HostSlots, give_reserved_back
+    from workflows.names import SOURCE_FIRST
     from workflows.preparation import make_volume
     from workflows.source_snapshot import take_tracked_snapshot
+    from workflows.volume_snapshots import restore
     from xms import quantities, verification
     from xms.change_map import ByteRanges
     from xms.comparing import Comparing
@@ -75,6 +78,9 @@ class Sync:
     figures: SyncFigures | None
     """of the run, where it was committed"""
 
+    waits: list[float]
+    """of the run: seconds that each stream waited for the source's host"""
+
     def __init__(self, spec: MigrationSpec, state: JobState, reason: str) -> None:
         self.spec = spec
         self.state = state
@@ -111,11 +117,16 @@ class Sync:
         self.state.sync = SyncRecord(reason=self.reason, started_at=workflow.now())
         self.comparing = Comparing(self.spec, self.state, final=final)
         self.commits = Commits(self.state, self.comparing)
-        self.figures = None
+        self.figures, self.waits = None, []
         try:
+            if not final:
+                await restore(self.spec, self.state)
             snapshot = await take_tracked_snapshot(self.spec, self.state, self.reason)
             await self._copy(snapshot, final=final)
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as error:
+            if final and not isinstance(error, HostIsBusy) and workflow.patched(SOURCE_FIRST):
+                self._leave_for_the_next()
+                raise
             # Not `finally`: a coroutine that Python throws away, because its worker ends, may not await anything.
             await to_the_end(self._clean_up())
             raise
@@ -157,6 +168,7 @@ class Sync:
                 self.commits.commit(item, outcome)
             elif isinstance(outcome, ActivityError) and not final:
                 self.commits.what_is_flushed(item, outcome)
+        self._count([outcome for outcome in outcomes if isinstance(outcome, StreamResult)], streams)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise failures[0]
@@ -172,7 +184,10 @@ class Sync:
                 if self.given_up
                 else "see that data workers run and reach the source; a snapshot may have to be allowed to grow older",
             )
-        self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds())
+        compared = sum(
+            ByteRanges.decode(outcome.compared).total for outcome in outcomes if isinstance(outcome, StreamResult)
+        )
+        self._complete(snapshot, planned, seconds=(workflow.now() - started).total_seconds(), compared=compared)
         self.comparing.end(workflow.now())
         if state.seeded and self.comparing.stands_still:
             raise refusal(
@@ -296,7 +311,10 @@ class Sync:
             rate_limit=self.state.rate_of_a_stream(streams),
         )
 
+        asked = workflow.now()
+
         async def stream(slot: SlotAnswer | None) -> StreamResult:
+            self.waits.append((workflow.now() - asked).total_seconds())
             ordered = order if slot is None else order.model_copy(update={"bytes_in_flight": slot.bytes_in_flight})
             self.state.streaming += 1
             try:
@@ -320,7 +338,7 @@ class Sync:
             self.state.sync = self.state.sync.model_copy(update={"done": self.state.sync.done + result.bytes_read})
         return result
 
-    def _complete(self, snapshot: SnapshotTaken, planned: list[Planned], *, seconds: float) -> None:
+    def _complete(self, snapshot: SnapshotTaken, planned: list[Planned], *, seconds: float, compared: int = 0) -> None:
         state = self.state
         if not state.seeded:
             return
@@ -337,13 +355,41 @@ class Sync:
             seconds=seconds,
             full=full,
             final=self.final,
+            verified=self.final or self.spec.verify_syncs,
+            compared=compared,
+            waited_seconds=min(self.waits, default=0.0),
         )
         frozen = ("quiesced" if snapshot.quiesced else "not quiesced") if snapshot.consistency else ""
         text = f"{self.reason}: {quantities.size(copied)} in {seconds:.1f} s"
         self._note("sync committed", f"{text}, {frozen}" if frozen else text)
 
+    def _count(self, results: Sequence[StreamResult], streams: int) -> None:
+        """For the report: what a cutover's step moved and verified, and what the streams alone took at the least."""
+        cutover = self.state.cutover
+        if cutover is None or cutover.running is None:
+            return
+        at_a_time = min(streams, self.state.host.at_a_time) if self.state.host else streams
+        seconds = [result.seconds for result in results]
+        took = max(max(seconds, default=0.0), sum(seconds) / max(1, at_a_time))
+        step = cutover.running
+        cutover = cutover.with_running(
+            bytes=(step.bytes or 0) + sum(result.bytes_read for result in results),
+            work_seconds=(step.work_seconds or 0.0) + took,
+        )
+        if self.final:
+            verified = cutover.verified_bytes + sum(result.bytes_read for result in results if result.verified)
+            cutover = cutover.with_running(found=f"{quantities.size(verified)} read back and compared")
+            cutover = cutover.model_copy(update={"verified_bytes": verified})
+        self.state.cutover = cutover
+
     def _remember(self, figures: SyncFigures) -> None:
         self.state.recent_syncs = (*self.state.recent_syncs, figures)[-SYNCS_REMEMBERED:]
+
+    def _leave_for_the_next(self) -> None:
+        """The source is off, and is to run again: neither its snapshot nor an attachment hinders that."""
+        self.state.clean_up_at = workflow.now()
+        self.state.sync = None
+        self.state.doing = ""
 
     async def _clean_up(self) -> None:
         """Leave no snapshot and no attachment; what cannot be removed now is removed later."""
@@ -352,7 +398,7 @@ class Sync:
         try:
             if state.abandon_asked is None or state.source_is_off:
                 state.doing = "removing the snapshot"
-                await remove_leftovers(self.spec, state, CLEAN_UP)
+                await remove_leftovers(self.spec, state, WHILE_OFF if state.source_is_off else CLEAN_UP)
         except ActivityError as error:
             self.left_behind = explain(error, f"the snapshot of {self.name} could not be removed")
             self._note("clean-up failed", f"{self.left_behind.what}: {self.left_behind.because}; it is tried again")

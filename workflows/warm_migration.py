@@ -18,19 +18,21 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 with workflow.unsafe.imports_passed_through():
     from activities.source import SourceActivities
     from activities.target import TargetActivities
+    from workflows import volume_snapshots
     from workflows.calls import CLEAN_UP, CONTROL, call, explain, heed_cancellation, to_the_end, unless
     from workflows.commands import Commands
     from workflows.cutover import CutoverRun
     from workflows.details import describe
     from workflows.host_slots import TakesSlots
-    from workflows.itinerary import CutoverFailed, roll_back, walk
+    from workflows.itinerary import CutoverFailed, open_record, roll_back, walk
     from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
     from workflows.rehearsal_steps import REMOVAL
     from workflows.rehearsing import Rehearses
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
-    from xms import differences, verification
-    from xms.cutover import CutoverOrder
+    from xms import differences, go_no_go, schedule, verification
+    from xms.cutover import CutoverOrder, Decision, FinalizeOrder
+    from xms.errors import WindowMissed
     from xms.job import JobInput, JobState
     from xms.lifecycle import (
         FAILURES_BEFORE_PARKING,
@@ -38,8 +40,10 @@ with workflow.unsafe.imports_passed_through():
         CleanUp,
         CopyForRehearsal,
         CutOver,
+        DropCutover,
         DropRehearsal,
         End,
+        Finalize,
         Finish,
         GoOn,
         Prepare,
@@ -52,6 +56,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from xms.models import Abandon, Phase, Trouble
     from xms.orders.target import VolumesOrder
+    from xms.rolling_back import begin_roll_back, keeps_as_it_failed, kept_as_it_failed, rolled_back
     from xms.status import JobReport
 
 HISTORY_LIMIT: Final = 8000
@@ -81,12 +86,16 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
                     return self.report()
                 await self.do(step)
             except asyncio.CancelledError:
-                # Somebody cancelled the workflow itself: the job ends as by `abandon`, with its volumes kept.
-                self.state.abandon_asked = Abandon(who="Temporal cancellation")
+                # Somebody cancelled the workflow itself: the job ends as by `abandon`, with its volumes kept, or as by
+                # `finalize` where its target runs.
+                if self.state.phase is Phase.COMPLETED:
+                    self.state.finalize_asked = FinalizeOrder(who="Temporal cancellation")
+                else:
+                    self.state.abandon_asked = Abandon(who="Temporal cancellation")
             if self.should_continue_as_new():
                 workflow.continue_as_new(JobInput(**self.spec.model_dump(), carried=self.state))
 
-    async def do(self, step: Step) -> None:
+    async def do(self, step: Step) -> None:  # noqa: C901 - one case a decision
         """Carry one decision out."""
         match step:
             case Prepare():
@@ -95,10 +104,14 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
                 await self.unless_abandoned(self.synchronize(reason))
             case CutOver(order):
                 await self.cut_over(order)
+            case DropCutover(because):
+                self.drop_cutover(because)
             case BeginRehearsal() | CopyForRehearsal() | DropRehearsal():
                 await self.unless_abandoned(self.rehearse_on(step))
             case RollBack():
-                await to_the_end(self.roll_back(self.state.cutover_asked or CutoverOrder()))
+                await to_the_end(self.go_back())
+            case Finalize():
+                await to_the_end(self.let_stand())
             case GoOn():
                 self.go_on()
             case End(order):
@@ -138,6 +151,9 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
         state.failures, state.not_before, state.verify_at = 0, None, None
         if sync.given_up:
             state.verify_at = workflow.now() + full_sync_pause(differences.SYNCS_BEFORE_A_REST)
+        rests = sync.given_up or not (state.seeded or differences.goes_on_at_once(state))
+        rest = full_sync_pause(differences.SYNCS_BEFORE_A_REST)
+        state.pass_not_before = workflow.now() + rest if rests else None
         if state.seeded or state.phase is Phase.SYNCING:
             self.enter(Phase.READY)
         if not state.seeded and (sync.given_up or not differences.goes_on_at_once(state)):
@@ -168,6 +184,7 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
         else:
             state.not_before = workflow.now() + timedelta(seconds=state.cadence_seconds or 0)
             self.enter(Phase.READY)
+        state.pass_not_before = workflow.now() + full_sync_pause(max(1, state.failures))
         verification.sync_failed(state, workflow.now(), full_sync_pause(state.failures))
 
     async def cut_over(self, order: CutoverOrder) -> None:
@@ -191,14 +208,49 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
             state.note(workflow.now(), "cutover failed", f"at {failure.step}: {trouble.because or trouble.what}")
             if state.cutover is not None:
                 state.cutover = state.cutover.model_copy(update={"trouble": trouble})
+            if not is_cancelled_exception(failure.cause) and keeps_as_it_failed(state, order, trouble):
+                self.park(kept_as_it_failed(state, self.spec, trouble))
+                return
             await to_the_end(self.roll_back(order))
             if is_cancelled_exception(failure.cause):
                 raise asyncio.CancelledError from None
             return
-        state.cutover_asked = None
         await to_the_end(self.remove_rehearsals(REMOVAL))
+        self.complete(order)
+
+    def complete(self, order: CutoverOrder) -> None:
+        """The target runs. For the roll-back period, and as long as something has to be removed, the job goes on."""
+        state = self.state
+        state.cutover_asked = None
         state.note(workflow.now(), "completed", f"the target runs: {state.cutover.evidence if state.cutover else ''}")
+        if state.cutover is not None:
+            state.cutover = state.cutover.model_copy(update={"completed_at": workflow.now()})
+        if order.rollback_period_seconds or state.snapshots_of_volumes:
+            state.roll_back_until = workflow.now() + timedelta(seconds=order.rollback_period_seconds)
         self.enter(Phase.COMPLETED)
+
+    def drop_cutover(self, because: str) -> None:
+        """Let a scheduled cutover go that cannot begin in its time; the job goes on as if it had not been ordered."""
+        state, order = self.state, self.state.cutover_asked
+        if order is None:
+            return
+        state.cutover_asked = None
+        trouble = WindowMissed(
+            f"the cutover of {self.spec.vm} was not begun",
+            because=f"ordered for {schedule.in_words(order)}: {because}",
+            means="the source was not touched, and the job goes on with its syncs",
+            do="order it for another time, or allow a longer window",
+        ).trouble()
+        trouble = trouble.model_copy(update={"at": workflow.now()})
+        open_record(state, order)
+        decision = Decision(at=workflow.now(), what="does not begin", because=trouble.because)
+        predicted = go_no_go.at_opening(state, order, workflow.now()).prediction
+        if state.cutover is not None:
+            update = {"decisions": (decision,), "prediction": predicted, "trouble": trouble}
+            state.cutover = state.cutover.model_copy(update=update)
+        if state.phase is not Phase.FAILED:
+            state.trouble = trouble
+        state.note(workflow.now(), "cutover dropped", trouble.because, order.who)
 
     async def roll_back(self, order: CutoverOrder) -> None:
         """Undo what was begun. What cannot be undone now waits for a person in Failed; `retry` takes it up again."""
@@ -206,18 +258,52 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
         try:
             await roll_back(CutoverRun(self.spec, state, order), self.show)
         except ActivityError as error:
-            self.park(explain(error, f"roll-back of {self.spec.vm}'s cutover is not finished"))
+            trouble = explain(error, f"roll-back of {self.spec.vm}'s cutover is not finished")
+            source = "the source is still off" if state.source_is_off else "the source is no longer held off"
+            means = "; ".join(part for part in (trouble.means, source) if part)
+            self.park(trouble.model_copy(update={"means": means}))
             return
-        state.cutover_asked = None
-        state.trouble = state.cutover.trouble if state.cutover else None
-        state.sync_asked_by = ""
-        state.note(workflow.now(), "rolled back", "the job is Ready with its baselines; a sync follows")
+        rolled_back(state, workflow.now())
         self.enter(Phase.READY)
+
+    async def go_back(self) -> None:
+        """Roll back what failed, or what is completed."""
+        if self.state.phase is Phase.COMPLETED:
+            await self.take_back()
+        else:
+            await self.roll_back(self.state.cutover_asked or CutoverOrder())
+
+    async def take_back(self) -> None:
+        """Roll a completed cutover back: the target is removed, and the source runs again as it was at the cutover."""
+        state = self.state
+        order, state.roll_back_asked = state.roll_back_asked, None
+        try:
+            await CutoverRun(self.spec, state, CutoverOrder()).see_source_is_there()
+        except ActivityError as error:
+            state.trouble = explain(error, f"{self.spec.vm} is not rolled back")
+            text = f"{state.trouble.because or state.trouble.what}; the target goes on running"
+            state.note(workflow.now(), "roll-back refused", text)
+            return
+        begin_roll_back(state, order)
+        state.roll_back_until = None
+        self.enter(Phase.CUTTING_OVER)
+        await self.roll_back((state.cutover.order if state.cutover else None) or CutoverOrder())
+
+    async def let_stand(self) -> None:
+        """The cutover stands. Nobody can roll it back from here on, and what that would have needed is removed."""
+        state = self.state
+        state.finalize_asked = state.finalize_asked or FinalizeOrder()
+        state.doing = "removing what a roll-back would need"
+        await volume_snapshots.remove(self.spec, state)
+        state.doing, state.roll_back_until = "", None
+        text = "the cutover stands" if state.finalize_asked.who else "the roll-back period is over: the cutover stands"
+        state.note(workflow.now(), "finalized", text, state.finalize_asked.who)
 
     def go_on(self) -> None:
         """Leave Failed."""
         state = self.state
-        state.retry_asked = False
+        begin_roll_back(state, state.roll_back_asked)
+        state.retry_asked, state.roll_back_asked = False, None
         state.trouble, state.failures, state.not_before, state.verify_at = None, 0, None, None
         self.enter(state.failed_in or Phase.INITIALIZING)
         state.failed_in = None
@@ -236,6 +322,7 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
             if volumes:
                 doomed = VolumesOrder(target=state.target_order(self.spec), volume_ids=volumes)
                 await call(TargetActivities.release_volumes, doomed, **CLEAN_UP)
+                await volume_snapshots.remove(self.spec, state)
                 if order.delete_volumes:
                     await call(TargetActivities.delete_volumes, doomed, **CONTROL)
         except ActivityError as error:
@@ -258,10 +345,18 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
                 # Signals that are refused change nothing, and make the history longer all the same.
                 lambda: self.said() != before or self.should_continue_as_new(),
                 timeout=timeout,
-                timeout_summary=f"{self.spec.vm}: next sync",
+                timeout_summary=f"{self.spec.vm}: {self.waits_for(until)}",
             )
         except TimeoutError:
             return
+
+    def waits_for(self, until: datetime | None) -> str:
+        """What comes when a wait is over, for the timer's summary."""
+        if self.state.phase is Phase.COMPLETED:
+            return "end of the roll-back period"
+        order = self.state.cutover_not_begun
+        opening = schedule.opens_at(order) if order is not None else None
+        return "cutover" if opening is not None and opening == until else "next sync"
 
     # --- around the steps ---------------------------------------------------------------------------------------------
 
@@ -296,6 +391,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
             state.cutover_asked,
             state.retry_asked,
             state.abandon_asked,
+            state.roll_back_asked,
+            state.finalize_asked,
             state.rehearsal_asked,
             state.rehearsal_waits,
             state.verification is not None and state.verification.asked_at,
@@ -312,7 +409,11 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
         state.trouble = trouble
         if state.phase is not Phase.FAILED:
             state.failed_in = Phase.READY if state.phase is Phase.SYNCING else state.phase
-        if state.cutover_asked is not None and state.phase is not Phase.CUTTING_OVER:
+        order = state.cutover_not_begun
+        if order is not None and schedule.is_scheduled(order):
+            planned = f"ordered for {schedule.in_words(order)}; it does not begin while the job is Failed"
+            state.note(workflow.now(), "cutover waits", planned)
+        elif order is not None:
             # A retry, days later perhaps, must not stop the source as a side effect.
             state.note(workflow.now(), "cutover dropped", "the job failed before it began; order it again")
             state.cutover_asked = None
@@ -340,7 +441,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
 
     def should_continue_as_new(self) -> bool:
         """Between steps only, and never while a command is being answered, or a cutover or rehearsal is under way."""
-        if self.state.phase in {Phase.CUTTING_OVER, Phase.COMPLETED, Phase.ABANDONED} or self.is_rehearsed_now:
+        over = self.state.phase is Phase.COMPLETED and self.state.roll_back_until is None
+        if over or self.state.phase in {Phase.CUTTING_OVER, Phase.ABANDONED} or self.is_rehearsed_now:
             return False
         info = workflow.info()
         long = info.is_continue_as_new_suggested() or info.get_current_history_length() >= HISTORY_LIMIT
@@ -354,4 +456,5 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
             outcome=outcome,
             status=self.state.status(self.spec),
             events=self.state.events,
+            dropped=self.state.events_dropped,
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from xms import quantities, verification
+from xms import evidence, quantities, schedule, verification
+from xms.conversion import options
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
 from xms.errors import BadInput, Refused
 from xms.job import JobState
@@ -28,12 +29,20 @@ from xms.models import (
 from xms.rehearsal import refuse_impossible_evidence
 
 SHORTEST_CADENCE_SECONDS: Final = 60
+MAY_HAVE_A_CUTOVER_AHEAD: Final = frozenset({Phase.READY, Phase.SYNCING, Phase.FAILED})
+"""A scheduled one is kept by a job that fails, until its time is over."""
+
 SMALLEST_RATE_LIMIT: Final = 64 << 10
 """Bytes a second. Below that, a stream would be held up for longer than its peers have patience with a connection."""
 
 
-def refuse_unless_allowed(state: JobState, command: Command) -> None:
+def refuse_unless_allowed(state: JobState, command: Command, now: datetime | None = None) -> None:
     """Check a command against the table, changing nothing.
+
+    Args:
+        state: the job.
+        command: what somebody orders.
+        now: the time; None: it is not known, and times in the past are not looked for.
 
     Raises:
         Refused: not in this phase; the text says what stands against it.
@@ -57,7 +66,7 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
         case SyncNow() if state.phase in {Phase.CUTTING_OVER, Phase.FAILED}:
             raise _refused(state, "sync", do=_after_failure(state))
         case CutoverOrder() | WithdrawCutover() | Rehearse() | RollBackOrder() | FinalizeOrder():
-            _refuse_around_cutover(state, command)
+            _refuse_around_cutover(state, command, now)
         case Verify():
             _refuse_verification(state)
         case Retry() if state.phase is not Phase.FAILED:
@@ -74,11 +83,15 @@ def refuse_unless_allowed(state: JobState, command: Command) -> None:
             pass
 
 
-def _refuse_around_cutover(state: JobState, command: Command) -> None:
+def _refuse_around_cutover(state: JobState, command: Command, now: datetime | None) -> None:
+    if isinstance(command, CutoverOrder | Rehearse):
+        evidence.refuse_unusable(command.evidence)
+        options.refuse_unusable(command.conversion)
     match command:
         case CutoverOrder():
+            schedule.refuse_unless_possible(command, now)
             _refuse_cutover(state)
-        case WithdrawCutover() if state.cutover_asked is None or state.phase not in {Phase.READY, Phase.SYNCING}:
+        case WithdrawCutover() if state.cutover_not_begun is None or state.phase not in MAY_HAVE_A_CUTOVER_AHEAD:
             begun = state.phase is Phase.CUTTING_OVER
             raise Refused(
                 f"job {state.job_id} has no cutover to withdraw",
@@ -98,7 +111,7 @@ def _refuse_around_cutover(state: JobState, command: Command) -> None:
 def _refuse_cutover(state: JobState) -> None:
     if state.phase not in {Phase.READY, Phase.SYNCING}:
         raise _refused(state, "cut over", do=_after_failure(state) or "wait until the job is Ready")
-    if state.cutover_asked is not None:
+    if state.cutover_asked is not None and not schedule.is_scheduled(state.cutover_asked):
         raise Refused(
             f"a cutover of {state.job_id} is ordered already", because=f"by {state.cutover_asked.who or 'somebody'}"
         )
@@ -141,7 +154,7 @@ def _refuse_verification(state: JobState) -> None:
             because=f"{asked.asked_by or 'somebody'} asked for it at {asked.asked_at:%Y-%m-%d %H:%M:%S} UTC",
             do=f"see how far it is with: xms migration show {state.job_id}",
         )
-    if state.cutover_asked is not None:
+    if state.cutover_asked is not None and not schedule.is_scheduled(state.cutover_asked):
         raise Refused(
             f"job {state.job_id} cannot be verified now",
             because=f"{state.cutover_asked.who or 'somebody'} ordered a cutover, which comes first",
@@ -153,7 +166,11 @@ def _refused(state: JobState, verb: str, do: str) -> Refused:
 
 
 def _after_failure(state: JobState) -> str:
-    return f"mend the cause, then: xms migration retry {state.job_id}" if state.phase is Phase.FAILED else ""
+    if state.phase is not Phase.FAILED:
+        return ""
+    if state.failed_in is Phase.CUTTING_OVER:
+        return f"take the cutover back with: xms migration rollback {state.job_id}"
+    return f"mend the cause, then: xms migration retry {state.job_id}"
 
 
 def accept(state: JobState, command: Command, now: datetime, *, catches_up: bool = False) -> Receipt:
@@ -168,7 +185,7 @@ def accept(state: JobState, command: Command, now: datetime, *, catches_up: bool
     Raises:
         Refused: as `refuse_unless_allowed` says.
     """
-    refuse_unless_allowed(state, command)
+    refuse_unless_allowed(state, command, now)
     was_paused = state.paused
     text = _record(state, command, now)
     if isinstance(command, Resume) and catches_up:
@@ -200,7 +217,9 @@ def _record(state: JobState, command: Command, now: datetime) -> str:
             return f"every byte of the replica is compared with the source, {total}, {when}"
         case Retry():
             state.retry_asked = True
-            return f"the job goes on from {state.failed_in or Phase.INITIALIZING}"
+            planned = schedule.in_words(state.cutover_not_begun) if state.cutover_not_begun else ""
+            cutover = f"; its cutover is still ordered for {planned}" if planned else ""
+            return f"the job goes on from {state.failed_in or Phase.INITIALIZING}{cutover}"
         case Abandon():
             state.abandon_asked = command
             volumes = "and its volumes are deleted" if command.delete_volumes else "and its volumes are kept"
@@ -214,8 +233,7 @@ def _record_around_cutover(
 ) -> str:
     match command:
         case CutoverOrder():
-            state.cutover_asked = command
-            return "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
+            return _order_cutover(state, command)
         case WithdrawCutover():
             state.cutover_asked = None
             return "the cutover is withdrawn; the job goes on with its syncs"
@@ -224,10 +242,21 @@ def _record_around_cutover(
             return "a rehearsal begins " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
         case RollBackOrder():
             state.roll_back_asked = command
-            return "the target is removed, and the source runs again"
+            return "the target is removed, and the source runs again as soon as it is gone"
         case FinalizeOrder():
             state.finalize_asked = command
             return "the cutover stands; the job ends"
+
+
+def _order_cutover(state: JobState, order: CutoverOrder) -> str:
+    before, state.cutover_asked = state.cutover_asked, order
+    state.pass_not_before = None
+    planned = schedule.in_words(order)
+    if planned:
+        text = f"cutover begins {planned}; until then it can be changed or withdrawn, and syncs go on"
+    else:
+        text = "cutover starts " + ("after the sync that runs" if state.phase is Phase.SYNCING else "now")
+    return text if before is None else f"{text}; it replaces the one of {schedule.in_words(before)}"
 
 
 def _catch_up(state: JobState, command: Resume, *, was_paused: bool) -> str:
@@ -235,7 +264,9 @@ def _catch_up(state: JobState, command: Resume, *, was_paused: bool) -> str:
 
     The sync itself looks at change tracking and turns it on again where it was lost.
     """
-    if not was_paused or state.phase not in {Phase.READY, Phase.FULL_SYNC} or state.cutover_asked is not None:
+    if not was_paused or state.phase not in {Phase.READY, Phase.FULL_SYNC}:
+        return ""
+    if state.cutover_asked is not None and not schedule.is_scheduled(state.cutover_asked):
         return ""
     if state.sync_asked_by is None:
         state.sync_asked_by = command.who

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -38,6 +39,13 @@ Thumbprint = Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:){31}[0
 
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+CommandName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+"""Of a command line."""
+
+CommandLine = Annotated[tuple[Word, ...], Field(min_length=1)]
 
 Read = TypeVar("Read", bound="Section")
 
@@ -104,6 +112,10 @@ class TargetConfig(Section):
     zeroed_volume_types: tuple[str, ...] = Field(
         default=(), description="volume types whose new volumes are known to read as zeroes, so that holes are skipped"
     )
+    snapshot_volume_types: tuple[str, ...] = Field(
+        default=(),
+        description="volume types whose snapshots cost little, so that a roll-back need not copy all again",
+    )
     api_timeout_seconds: float = Field(default=60.0, gt=0)
     retry_seconds: float = Field(
         default=30.0, ge=0, description="how long one call is asked again where the cloud does not answer or is busy"
@@ -134,16 +146,42 @@ class TransportConfig(Section):
     retries: int = Field(default=2, ge=1, le=5, description="how often that filter repeats a read")
 
 
+def _as_word(value: object) -> object:
+    """Formerly it was true or false, and files that say so still hold."""
+    return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
+
+
 class ConversionConfig(Section):
     """How virt-v2v runs."""
 
     program: str = "virt-v2v-in-place"
-    memory_mib: int = Field(default=2048, description="memory of the conversion's appliance")
+    memory_mib: int = Field(default=2048, ge=256, description="memory of the conversion's appliance")
     timeout_seconds: float = 7200.0
-    use_kvm: bool = Field(
-        default=False,
-        description="let the appliance use /dev/kvm; off by default: where KVM is offered but does not work, it hangs",
+    use_kvm: Annotated[Literal["auto", "always", "never"], BeforeValidator(_as_word)] = Field(
+        default="auto", description="whether the appliance runs on /dev/kvm; auto: where a kernel boots on it"
     )
+    keys_dir: Path | None = Field(
+        default=None, description="directory of the files that --luks-key may name; None: there are none"
+    )
+    virtio_win: Path | None = Field(
+        default=None, description="drivers for Windows: a directory or an ISO; None: where virt-v2v looks by itself"
+    )
+
+
+class EvidenceConfig(Section):
+    """How a worker looks whether a booted target works."""
+
+    commands: dict[CommandName, CommandLine] = Field(
+        default={}, description="program and arguments of the commands that an order may name as evidence"
+    )
+    command_seconds: float = Field(default=30.0, gt=0, description="after this time a command is ended, and run again")
+
+    @model_validator(mode="after")
+    def _programs_are_named(self) -> EvidenceConfig:
+        nameless = sorted(name for name, words in self.commands.items() if not words[0].strip())
+        if nameless:
+            raise ValueError(f"commands.{nameless[0]} names no program")
+        return self
 
 
 class WorkerConfig(Section):
@@ -175,6 +213,7 @@ class Config(Section):
     targets: dict[TargetName, TargetConfig] = Field(default_factory=dict, description="other targets, by name")
     transport: TransportConfig = TransportConfig()
     conversion: ConversionConfig = ConversionConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
 
     @model_validator(mode="before")
     @classmethod

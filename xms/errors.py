@@ -33,6 +33,10 @@ class XmsError(Exception):
         self.do = do
         self.progress: DiskProgress | None = None
         """How far a stream had come that ended with this error."""
+        self.log_tail = ""
+        """The end of what a program said that failed; bounded, and without a secret."""
+        self.worker_queue = ""
+        """Task queue of the worker that has more to tell; empty: none has."""
         self.retry_after = 0.0
         """Seconds that the outside system asked to wait before it is asked again; 0: it asked for nothing."""
 
@@ -45,6 +49,8 @@ class XmsError(Exception):
             means=self.means,
             do=self.do,
             needs_person=self.needs_person,
+            log_tail=self.log_tail,
+            worker_queue=self.worker_queue,
         )
 
     def again(self) -> Self:
@@ -71,6 +77,14 @@ class Refused(XmsError):
 
 class BadInput(Refused):
     """A value that cannot be used; the text names the field and the allowed values."""
+
+
+class DowntimeTooLong(Refused):
+    """The predicted downtime of a cutover is longer than its order allows; the source was not touched."""
+
+
+class WindowMissed(Refused):
+    """A cutover could not begin, or not end, within its window; the source was not touched, the order is dropped."""
 
 
 class PreflightBlocked(Refused):
@@ -276,6 +290,14 @@ class NeverStarted(XmsError):
 
 class BootFailed(XmsError):
     """The target instance did not become ACTIVE, or gave no evidence of a running guest in time."""
+
+
+class OutOfSight(XmsError):
+    """This worker lacks what it takes to look for evidence that another one could; a retry may reach that one."""
+
+
+class WorkerBusy(XmsError):
+    """A worker has no memory or no slot for a conversion, and had none for as long as one waits."""
 
 
 class ConversionFailed(XmsError):

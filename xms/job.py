@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, Measured, Rehearsal, Rehearse, RollBackOrder, SyncFigures
 from xms.host_budget import HostLimits, SlotAnswer
-from xms.models import Abandon, Disk, Event, MigrationSpec, Model, Nic, Phase, SyncRecord, Trouble, Verification, job_id
+from xms.models import Abandon, Disk, Event, MigrationSpec, Nic, Phase, SyncRecord, Trouble, Verification, job_id
 from xms.orders.source import VmDetails, VmOrder
-from xms.orders.target import TargetOrder
-from xms.status import Events, JobStatus
+from xms.orders.target import TargetOrder, VolumeSnapshot
+from xms.status import Events, JobStatus, unseeded_bytes
 
 SYNCS_REMEMBERED: Final = 12
 """So many say what the next one takes; more would be of another time of the day."""
@@ -36,14 +36,6 @@ def shortened(text: str, limit: int = TEXT_LIMIT) -> str:
         return text
     half = limit // 2 - 3
     return f"{text[:half]} ... {text[-half:]}"
-
-
-class VolumeSnapshot(Model):
-    """A snapshot of a volume in the cloud, made by this job for a roll-back."""
-
-    disk_key: int
-    volume_id: str
-    snapshot_id: str
 
 
 class JobState(BaseModel):
@@ -117,6 +109,7 @@ class JobState(BaseModel):
 
     source_is_off: bool = False
     rolling_back: bool = False
+    """Somebody ordered the roll-back: the source runs then, whatever the cutover's own order says."""
 
     recent_syncs: tuple[SyncFigures, ...] = ()
     """The last `SYNCS_REMEMBERED` that were committed, oldest first."""
@@ -134,11 +127,17 @@ class JobState(BaseModel):
     volume_snapshots: tuple[VolumeSnapshot, ...] = ()
     """Of the volumes as the last replica left them; a roll-back goes back to them."""
 
+    snapshots_of_volumes: bool = False
+    """There may be some in the cloud, known ones and others; set before the first one is asked for."""
+
     roll_back_until: datetime | None = None
     """A completed job waits until then for `rollback` or `finalize`; None: it does not wait."""
 
     sync_asked_by: str | None = None
     cutover_asked: CutoverOrder | None = None
+    pass_not_before: datetime | None = None
+    """When the sync before a scheduled cutover is tried again that failed; None: at once."""
+
     retry_asked: bool = False
     abandon_asked: Abandon | None = None
     rehearsal_asked: Rehearse | None = None
@@ -196,9 +195,7 @@ class JobState(BaseModel):
     @property
     def unseeded_bytes(self) -> int:
         """What the replica lacks; a disk without a baseline lacks all of it."""
-        return sum(
-            disk.capacity if disk.baseline.change_id is None else disk.baseline.unseeded_bytes for disk in self.disks
-        )
+        return unseeded_bytes(self.disks)
 
     @property
     def unseeded_limit(self) -> int:
@@ -231,6 +228,12 @@ class JobState(BaseModel):
             return None
         due = self.last_sync_at + timedelta(seconds=self.cadence_seconds)
         return due if self.not_before is None else max(due, self.not_before)
+
+    @property
+    def cutover_not_begun(self) -> CutoverOrder | None:
+        """A cutover that is ordered and has not begun; None: there is none, or it is begun already."""
+        begun = Phase.CUTTING_OVER in {self.phase, self.failed_in if self.phase is Phase.FAILED else None}
+        return None if begun else self.cutover_asked
 
     def take_in(self, vm: VmDetails) -> None:
         """Remember what the source says of the VM."""
@@ -271,10 +274,14 @@ class JobState(BaseModel):
             trouble=self.trouble,
             cutover=self.cutover,
             earlier_cutovers=self.earlier_cutovers,
-            cutover_ordered=None if self.phase is Phase.CUTTING_OVER else self.cutover_asked,
+            cutover_ordered=self.cutover_not_begun,
             rehearsal=self.rehearsal,
             rehearsed=self.rehearsed,
             roll_back_until=self.roll_back_until,
+            recent_syncs=self.recent_syncs,
+            measured=self.measured,
+            source_power=self.source_power,
+            moref=self.moref,
         )
 
     def story(self) -> Events:

@@ -51,6 +51,8 @@ class Trouble(Model):
     do: str = ""
     needs_person: bool = False
     at: datetime | None = Field(default=None, description="UTC")
+    log_tail: str = Field(default="", description="the end of the log of a program that failed, 20 lines at most")
+    worker_queue: str = Field(default="", description="task queue of the worker that has more to tell; empty: none has")
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -54,6 +54,11 @@ def cadence(seconds: int | None) -> str:
 def moment(when: datetime | None) -> str:
     """A point in time in full, local, with its zone: 2026-11-22 01:15:07 UTC."""
     return ABSENT if when is None else f"{when.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def moment_utc(when: datetime | None) -> str:
+    """A point in time in full and in UTC, for what is read elsewhere than where it was written."""
+    return ABSENT if when is None else f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def short_moment(when: datetime | None, now: datetime) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 
-from lab.cloud import volumes
+from lab.cloud import snapshots, volumes
 from lab.cloud.call import Call, VolumeCall
 from lab.cloud.refusals import Json, Refused, not_found
 from lab.cloud.state import Attachment, Cloud, Volume, VolumeType
@@ -85,6 +85,12 @@ class MetadataKey(BaseModel):
     key: Text
 
 
+class Reverting(BaseModel):
+    """The snapshot to go back to."""
+
+    snapshot_id: str
+
+
 class VolumeAction(BaseModel):
     """One of the actions; the body names it by its key."""
 
@@ -93,6 +99,7 @@ class VolumeAction(BaseModel):
     set_image_metadata: MetadataBody | None = Field(default=None, alias="os-set_image_metadata")
     unset_image_metadata: MetadataKey | None = Field(default=None, alias="os-unset_image_metadata")
     show_image_metadata: Json | None = Field(default=None, alias="os-show_image_metadata")
+    revert: Reverting | None = None
 
 
 def time_text(moment: datetime | None) -> str | None:
@@ -279,10 +286,14 @@ async def delete_metadata_item(call: VolumeCall, volume_id: str, key: str) -> No
 
 @router.post("/volumes/{volume_id}/action", status_code=202)
 async def act_on_volume(call: VolumeCall, volume_id: str, body: VolumeAction) -> Json:
-    """Extend it, make it bootable, or change the image metadata that a server booted from it gets."""
+    """Extend it, make it bootable, take it back, or change the image metadata that a server booted from it gets."""
     volume = call.cloud.volume(call.project, volume_id)
     if body.extend:
         volumes.extend(call.cloud, call.project, volume, body.extend.new_size)
+        return {}
+    if body.revert:
+        call.needs(3, 40)
+        snapshots.revert(call.cloud, volume, body.revert.snapshot_id)
         return {}
     if body.set_bootable:
         volume.bootable = body.set_bootable.bootable

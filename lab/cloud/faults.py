@@ -18,6 +18,7 @@ class Faults:
         server_seconds: how long a server stays in BUILD before QEMU is started.
         next_volume_error: the next new volume goes to `error`, with this as its user message.
         next_extension_error: the next volume that is extended goes to `error_extending`, with this as its message.
+        next_snapshot_error: the next snapshot of a volume goes to `error`.
         next_server_fault: the next new server goes to ERROR with this fault.
         calls: method and path of every call that came in, those that were refused, too.
         attach_seconds: how long Nova takes to attach a volume to a server that is this machine, or to detach it.
@@ -29,6 +30,7 @@ class Faults:
     server_seconds: float = 0.2
     next_volume_error: str = ""
     next_extension_error: str = ""
+    next_snapshot_error: bool = False
     next_server_fault: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
     _troubles: list[tuple[CallTrouble, int]] = field(default_factory=list)
@@ -108,6 +110,11 @@ class Faults:
         """The error ordered for the next extension, once."""
         text, self.next_extension_error = self.next_extension_error, ""
         return text
+
+    def take_snapshot_error(self) -> bool:
+        """Whether the next snapshot fails, once."""
+        fails, self.next_snapshot_error = self.next_snapshot_error, False
+        return fails
 
     def take_server_fault(self) -> str:
         """The fault ordered for the next server, once."""

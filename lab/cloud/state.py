@@ -17,7 +17,7 @@ from lab.cloud.refusals import Json, Refused, not_found
 
 DEFAULT_GROUP = "default"
 
-T = TypeVar("T", "Volume", "Server", "Port", "Attachment")
+T = TypeVar("T", "Volume", "Server", "Port", "Attachment", "Snapshot")
 
 
 def new_id() -> str:
@@ -39,6 +39,7 @@ class Quota:
     instances: int = 50
     volumes: int = 200
     gigabytes: int = 20_000
+    snapshots: int = 10
     ports: int = 500
     networks: int = 100
     subnets: int = 100
@@ -186,6 +187,24 @@ class Volume:
 
 
 @dataclass
+class Snapshot:
+    """What a volume held at a time: a copy of its file. `size` in GiB."""
+
+    project_id: str
+    user_id: str
+    volume: Volume
+    size: int
+    file: Path
+    name: str | None = None
+    description: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    status: str = "creating"
+    id: str = field(default_factory=new_id)
+    created: datetime = field(default_factory=now)
+    updated: datetime | None = None
+
+
+@dataclass
 class Attachment:
     """A volume that somebody uses: a server (`server_id`), or a host outside of Nova."""
 
@@ -321,6 +340,7 @@ class Cloud:
         self.subnets: dict[str, Subnet] = {}
         self.security_groups: dict[str, SecurityGroup] = {}
         self.volumes: dict[str, Volume] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.attachments: dict[str, Attachment] = {}
         self.messages: list[Message] = []
         self.ports: dict[str, Port] = {}
@@ -361,6 +381,10 @@ class Cloud:
         except Refused:
             text = f"Volume attachment could not be found with filter: attachment_id = {attachment_id}."
             raise Refused(404, text) from None
+
+    def snapshots_of(self, volume: Volume) -> list[Snapshot]:
+        """The volume's snapshots, oldest first, those on their way out, too."""
+        return [each for each in self.snapshots.values() if each.volume is volume]
 
     def attachments_of(self, volume: Volume) -> list[Attachment]:
         """Who uses the volume, or reserved it."""

@@ -19,10 +19,15 @@ NO_ROOM = "schedule allocate volume:Could not find any available weighted backen
 
 
 def used(cloud: Cloud, project: Project, volume_type: VolumeType | None = None) -> tuple[int, int]:
-    """How many volumes the project has, of a type or of any, and their GiB."""
+    """How many volumes the project has, of a type or of any, and the GiB of them and of their snapshots."""
     of_project = cloud.of_project(cloud.volumes, project)
     sizes = [volume.size for volume in of_project if volume_type in (None, volume.volume_type)]
-    return len(sizes), sum(sizes)
+    frozen = [
+        snapshot.size
+        for snapshot in cloud.of_project(cloud.snapshots, project)
+        if volume_type in (None, snapshot.volume.volume_type)
+    ]
+    return len(sizes), sum(sizes) + sum(frozen)
 
 
 def check_size_quota(cloud: Cloud, project: Project, requested: int, volume_type: VolumeType) -> None:
@@ -182,7 +187,7 @@ def extend(cloud: Cloud, project: Project, volume: Volume, size: int) -> None:
 
 def delete(cloud: Cloud, volume: Volume) -> None:
     """Delete a volume that nobody uses; gone in a while."""
-    if volume.status not in DELETABLE or cloud.attachments_of(volume):
+    if volume.status not in DELETABLE or cloud.attachments_of(volume) or cloud.snapshots_of(volume):
         raise Refused(
             400,
             "Invalid volume: Volume status must be available or error or error_restoring or error_extending or "

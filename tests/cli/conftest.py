@@ -21,8 +21,11 @@ from temporalio.worker import Worker
 
 from lab.programs import find_program
 from tests.cli.place import Place
-from workflows.names import DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.conversion_log import ConversionLogWorkflow
+from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
+    CheckCutoverWorkflow,
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -176,13 +179,17 @@ class Background:
                         CheckTargetWorkflow,
                         ListTargetsWorkflow,
                         ListVmsWorkflow,
+                        CheckCutoverWorkflow,
                         CheckMigrationWorkflow,
+                        CheckEvidenceWorkflow,
                         PreflightWorkflow,
+                        ConversionLogWorkflow,
                     ],
                     activities=activities,
                 ),
                 Worker(server.client, task_queue=DATA_QUEUE, activities=activities),
-                Worker(server.client, task_queue=LOOK_QUEUE, activities=[self.place.reach_hosts]),
+                Worker(server.client, task_queue=CONVERSION_QUEUE, activities=activities),
+                Worker(server.client, task_queue=LOOK_QUEUE, activities=activities),
             ):
                 self._up.set()
                 await self._stop.wait()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from tests.workflows.world import World
+from xms.config import EvidenceConfig
+from xms.cutover import ConversionProgress
 from xms.errors import BadInput, ConfigurationError, SourceRefusedLogin, TargetNotFound, VmNotFound, XmsError
 from xms.models import DiskProgress, MigrationSpec, Nic, Trouble
+from xms.orders.conversion import ConversionLog, Convert, Converted, ReadConversionLog
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.preflight import (
     DatastoreFacts,
@@ -42,7 +46,7 @@ from xms.orders.source import (
     VmNic,
     VmQuery,
 )
-from xms.orders.target import CheckTarget, TargetChecked
+from xms.orders.target import CheckEvidence, CheckTarget, EvidenceChecked, TargetChecked
 from xms.orders.target_check import (
     CloudService,
     ListTargets,
@@ -53,6 +57,7 @@ from xms.orders.target_check import (
     TargetSummary,
 )
 from xms.preflight.judge import judge
+from xms.signs import refuse_impossible
 
 GIB = 1 << 30
 
@@ -78,6 +83,8 @@ class Place(World):
         super().__init__()
         self.streams_go_on = threading.Event()
         self.streams_go_on.set()
+        self.conversions_go_on = threading.Event()
+        self.conversions_go_on.set()
         self.spoiled: dict[str, dict[str, Any]] = {}
         """What is wrong with a VM, by its name: fields of VmDetails."""
 
@@ -238,6 +245,14 @@ class Place(World):
         return checked.model_copy(update={"nics": nics})
 
     @activity.defn
+    async def check_evidence(self, order: CheckEvidence) -> EvidenceChecked:
+        try:
+            refuse_impossible(order.evidence, EvidenceConfig(commands={"db-answers": ("true",)}), order.nics, "place")
+        except XmsError as error:
+            raise as_failure(error) from error
+        return EvidenceChecked(worker="place")
+
+    @activity.defn
     async def stream_disk(self, order: StreamDisk) -> StreamResult:
         while not self.streams_go_on.is_set():
             half = order.bytes // 2
@@ -248,6 +263,20 @@ class Place(World):
             )
             await asyncio.sleep(0.1)
         return await super().stream_disk(order)
+
+    @activity.defn
+    async def convert(self, order: Convert) -> Converted:
+        while not self.conversions_go_on.is_set():
+            activity.heartbeat(
+                ConversionProgress(stage="looking for operating systems", seconds=75.0, worker_queue=self.worker_queue)
+            )
+            await asyncio.sleep(0.1)
+        return await super().convert(order)
+
+    @activity.defn
+    async def read_conversion_log(self, order: ReadConversionLog) -> ConversionLog:
+        text = f"virt-v2v-in-place: the log of {order.job_id}\n"
+        return ConversionLog(worker="mover-1", text=text, left_out=2048, written_at=datetime(2026, 11, 22, tzinfo=UTC))
 
     def _know(self, source: str) -> None:
         if source not in {"prod-vcenter", "locked-vcenter", "poor-vcenter"}:

@@ -9,19 +9,23 @@ from typing import get_args
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
+from activities.conversion import ConversionActivities
 from activities.streaming import StreamingActivities
 from cli.exit_codes import ExitCode, exit_code_of
 from tests.cli.conftest import House, Terminal
 from workflows import operations
+from workflows.conversion_log import ConversionLogWorkflow
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms import errors
 from xms.client import Migrations, connect, register_search_attributes
 from xms.client.failures import error_of, unwrap
 from xms.client.listing import WORKFLOW, quoted
-from xms.client.live import STREAM
+from xms.client.live import CONVERSIONS, STREAM
 from xms.client.migrations import Verb
 from xms.client.questions import Questions
 from xms.errors import NoWorker, OperationFailed, QuotaExceeded, TargetNotFound, XmsError
@@ -54,6 +58,15 @@ def test_the_names_of_the_operations_are_the_workflows_own() -> None:
 def test_the_name_of_the_stream_is_the_activitys_own() -> None:
     definition = activity._Definition.must_from_callable(StreamingActivities.stream_disk)
     assert definition.name == STREAM
+
+
+def test_the_names_of_the_conversions_parts_are_the_activities_own() -> None:
+    methods = (ConversionActivities.convert, ConversionActivities.commit_conversion)
+    assert tuple(activity._Definition.must_from_callable(method).name for method in methods) == CONVERSIONS
+
+
+def test_the_name_of_the_workflow_that_fetches_a_log_is_its_own() -> None:
+    assert f'"{workflow._Definition.must_from_class(ConversionLogWorkflow).name}"' in inspect.getsource(Migrations)
 
 
 def test_an_error_of_a_worker_keeps_its_class_and_words() -> None:
@@ -128,6 +141,21 @@ async def test_a_job_that_no_worker_has_taken_up_is_listed_with_what_temporal_kn
     assert found.silent.kind == "NoWorker"
     (listed,) = found.jobs
     assert (listed.job_id, listed.phase, listed.vm, listed.status) == (job, "Initializing", "db-prod-01", None)
+    with pytest.raises(NoWorker):
+        await migrations.status(job)
+
+
+async def test_a_server_that_saw_no_worker_lately_means_that_none_runs_and_not_that_the_workflow_is_broken(
+    without_worker: Terminal, here: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_words: object, **_options: object) -> None:
+        text = "no poller seen for task queue recently, worker may be down"
+        raise RPCError(text, RPCStatusCode.FAILED_PRECONDITION, b"")
+
+    here.setenv("TEMPORAL_ADDRESS", without_worker.environment["TEMPORAL_ADDRESS"])
+    migrations = await Migrations.connect()
+    job = await migrations.submit(SPEC.model_copy(update={"vm": "web-99"}))
+    here.setattr(WorkflowHandle, "query", asked)
     with pytest.raises(NoWorker):
         await migrations.status(job)
 

@@ -16,6 +16,7 @@ from cli.figures import as_json
 from cli.main import app
 from tests.cli.conftest import ROOT, House
 from tests.cli.test_screens import READY
+from xms.report.model import Report
 
 PAGE = (ROOT / "docs" / "cli.md").read_text()
 COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -64,6 +65,10 @@ def test_the_exit_codes_are_documented() -> None:
 def keys(command: str) -> set[str]:
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{command}` |"))
     return set(re.findall(r"`(\w+)`", row.split("|")[2]))
+
+
+def test_the_keys_of_a_report_are_documented() -> None:
+    assert set(Report.model_fields) == keys("xms migration report")
 
 
 def test_the_keys_of_show_are_documented() -> None:

@@ -34,9 +34,17 @@ def test_a_migration_from_submit_to_completed(house: House) -> None:
     assert house.xms("migration", "rate-limit", "none", "--job", JOB).code == 0
     assert house.status(JOB)["rate_limit"] is None
 
-    moved = house.xms("migration", "cutover", JOB, "--yes", "--wait", "--timeout", "30s")
+    signs = ("--evidence", "console=SEQ [0-9]+, all", "--evidence", "command=db-answers")
+    moved = house.xms(
+        "migration", "cutover", JOB, "--yes", "--wait", "--timeout", "30s", "--rollback-period", "none", *signs
+    )
     assert moved.code == 0
     assert "Completed" in moved.out
+    ordered = house.status(JOB)["cutover"]["order"]["evidence"]
+    assert [(one["kind"], one["pattern"], one["command"]) for one in ordered] == [
+        ("console", "SEQ [0-9]+, all", ""),
+        ("command", "", "db-answers"),
+    ]
     shown = house.xms("migration", "show", JOB).out
     assert "downtime" in shown
     assert "SEQ 42 on the console" in shown
@@ -55,6 +63,16 @@ def test_a_vm_is_not_migrated_twice_at_once(house: House) -> None:
     assert second.code == 3
     assert f"because: job {JOB} is in phase Ready" in second.err
     assert house.place.calls.count("check_target") == 2
+
+
+def test_evidence_that_no_worker_could_see_is_refused_when_the_cutover_is_ordered(house: House) -> None:
+    job = house.a_ready_job()
+    done = house.xms(
+        "migration", "cutover", job, "--yes", "--evidence", "console=up", "--evidence", "command=db-answer"
+    )
+    assert (done.code, done.out) == (2, "")
+    assert "because: the commands of worker place are: db-answers" in done.err
+    assert house.status(job)["cutover_ordered"] is None
 
 
 @pytest.mark.parametrize(
@@ -132,6 +150,45 @@ def test_a_cutover_that_is_rolled_back_ends_with_why(house: House) -> None:
     done = house.xms("migration", "cutover", job, "--yes", "--wait", "--timeout", "30s")
     assert done.code == 5
     assert "the test says so" in done.err
+    assert house.place.power == "poweredOn"
+
+
+@pytest.mark.slow
+def test_a_completed_cutover_is_taken_back_and_the_next_one_stands(house: House) -> None:
+    job = house.a_ready_job()
+    assert house.xms("migration", "cutover", job, "--yes", "--wait", "--timeout", "30s").code == 0
+    shown = house.xms("migration", "show", job).out
+    assert "roll-back is possible until" in shown
+    assert f"let it stand with: xms migration finalize {job}" in shown
+    refused = house.xms("migration", "rollback", job)
+    assert refused.code == 2
+    assert f"{job}: db-prod-01 runs on the target since" in refused.err
+    assert "What it has written since then is LOST." in refused.err
+    done = house.xms("migration", "rollback", job, "--yes", "--wait", "--timeout", "30s")
+    assert done.code == 0
+    assert f"{job}: the target is removed, and the source runs again" in done.out
+    assert (house.place.power, house.place.servers) == ("poweredOn", set())
+    assert "paused: the volumes hold what the target wrote" in house.xms("migration", "show", job).out
+    assert house.xms("migration", "rollback", job, "--yes").code == 3
+    assert house.xms("migration", "resume", job).code == 0
+    house.eventually(lambda: house.status(job)["phase"] == "Ready" and house.place.replica_equals_source())
+    assert house.xms("migration", "cutover", job, "--yes", "--wait", "--timeout", "30s").code == 0
+    assert house.xms("migration", "finalize", job, "--yes").out == f"{job}: the cutover stands; the job ends\n"
+    house.eventually(lambda: house.status(job)["roll_back_until"] is None)
+    assert house.xms("migration", "rollback", job, "--yes").code == 3
+
+
+@pytest.mark.slow
+def test_a_failure_that_is_kept_says_how_it_is_taken_back(house: House) -> None:
+    job = house.a_ready_job()
+    house.place.fail["see_running"] = [failure("BootFailed")]
+    done = house.xms("migration", "cutover", job, "--on-failure", "keep-off", "--yes", "--wait", "--timeout", "30s")
+    assert done.code == 5
+    assert f"xms migration rollback {job}" in done.err
+    assert house.place.power == "poweredOff"
+    assert f"take the cutover back with: xms migration rollback {job}" in house.xms("migration", "show", job).out
+    taken = house.xms("migration", "rollback", job, "--yes", "--wait", "--timeout", "30s", "-o", "json")
+    assert taken.code == 0
     assert house.place.power == "poweredOn"
 
 

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from cli import screens
 from cli.figures import Progress, as_json, sync_progress
+from tests.report.samples import COMPLETED, MADE_AT, REHEARSAL, ROLLED_BACK
 from xms.client.listing import Listed, Listing
 from xms.cutover import Cutover, StepRecord
 from xms.models import Attempt, Baseline, Disk, DiskProgress, MigrationSpec, Nic, Phase, SyncRecord, Trouble
@@ -254,3 +255,49 @@ def test_colours_are_for_phase_and_trouble_alone_and_need_a_terminal() -> None:
     coloured = [line for line in out.getvalue().splitlines() if "\x1b[3" in line or "\x1b[1;3" in line]
     assert len(coloured) == 2
     assert "\x1b[" not in drawn(screens.job(FAILED, NOW, 100), 100)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_cutover_that_was_rolled_back_tells_where_it_failed_what_it_moved_and_how_long_the_source_was_off(
+    width: int,
+) -> None:
+    text = " ".join(drawn(screens.job(ROLLED_BACK, MADE_AT, width), width).split())
+    for figure in (
+        "Final Delta 02:01:30 5.0s done 300 MiB",
+        "Guest Fixes 02:01:35 1m 17s failed, undone -",
+        "downtime 1m 53s (guest shut down), until the source ran again",
+        "undone 2026-11-21 02:03:00 UTC after Guest Fixes failed",
+        "Power Off Source 02:01:03 27s undone - guest shut down",
+    ):
+        assert figure in text, figure
+
+
+def test_show_tells_what_is_ahead_the_ordered_cutover_its_prediction_by_part_and_rehearsals() -> None:
+    text = " ".join(drawn(screens.job(ROLLED_BACK, MADE_AT, 80), 80).split())
+    for line in (
+        "predicted downtime of 2m 42s: shutdown 20s, final delta 1.2s, conversion 1m 32s, boot 45s, own share 4.0s",
+        "(assumed, not measured: shutdown, own share)",
+        "rehearsal rehearsed Nov 21 14:56, passed, conversion 1m 32s, boot 45s",
+        "only with predicted downtime at most 5m and rehearsed within 14d",
+    ):
+        assert line in text, line
+    never = ROLLED_BACK.model_copy(update={"rehearsal": None, "rehearsed": None})
+    assert "rehearsal  not rehearsed" in drawn(screens.job(never, MADE_AT, 80), 80)
+    since = REHEARSAL.model_copy(update={"number": 4, "outcome": "failed"})
+    again = ROLLED_BACK.model_copy(update={"rehearsal": since})
+    words = "rehearsed Nov 21 14:56, failed; the last one that passed: Nov 21 14:56"
+    assert words in " ".join(drawn(screens.job(again, MADE_AT, 100), 100).split())
+
+
+def test_a_completed_job_says_until_when_it_can_be_rolled_back_and_what_was_tried_before() -> None:
+    text = " ".join(drawn(screens.job(COMPLETED, MADE_AT, 100), 100).split())
+    assert "roll-back possible until 2026-11-23 02:05:25 UTC" in text
+    assert "xms migration finalize warm-prod-vcenter-db-prod-01" in text
+    assert "xms migration rollback warm-prod-vcenter-db-prod-01" in text
+    before = "earlier Nov 21 02:00 by bob@jump-1: failed at Guest Fixes, rolled back, the source was off for 1m 53s"
+    assert before in text
+
+
+def test_what_moves_fits_a_terminal_of_24_lines_while_a_cutover_runs() -> None:
+    running = COMPLETED.model_copy(update={"phase": Phase.CUTTING_OVER, "doing": "Evidence"})
+    assert len(drawn(screens.live(running, MADE_AT, 80), 80).splitlines()) <= 24

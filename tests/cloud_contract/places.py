@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -31,7 +31,15 @@ HUGE: Final = "contract-huge"
 TEBIBYTE_IN_MIB: Final = 1 << 20
 
 
-LIMITS: Final = {"volumes": 50, "gigabytes": 1 << 26, "cores": 20, "ram": 1 << 23, "instances": 10, "ports": 500}
+LIMITS: Final = {
+    "volumes": 50,
+    "gigabytes": 1 << 26,
+    "snapshots": 20,
+    "cores": 20,
+    "ram": 1 << 23,
+    "instances": 10,
+    "ports": 500,
+}
 """Of the suite's project, as long as a case sets no other: room for what no back end and no host has."""
 
 
@@ -51,6 +59,7 @@ class Place:
         huge_flavor: no host has the memory for it.
         quota: what an administrator does.
         settings: what the members' connection is made of, for one that is a bit wrong.
+        fail_next_snapshot: lets the stand-in's next snapshot of a volume fail, as files on a share do it.
     """
 
     name: str
@@ -65,6 +74,7 @@ class Place:
     foreign_network: str
     quota: SetQuota
     settings: dict[str, Any]
+    fail_next_snapshot: Callable[[], None] = field(default=lambda: None)
 
 
 @contextmanager
@@ -103,6 +113,7 @@ def stand_in() -> Iterator[Place]:
             foreign_network="provider-net",
             quota=quota,
             settings=_settings(clouds, "infra"),
+            fail_next_snapshot=lambda: setattr(server.faults, "next_snapshot_error", True),
         )
     finally:
         server.stop()
@@ -194,7 +205,7 @@ def _project_of_its_own(admin: Connection, user: str) -> Iterator[str]:
 
 
 def _set_quota(admin: Connection, project_id: str, limits: dict[str, int]) -> None:
-    volumes: dict[str, Any] = {name: limits[name] for name in ("volumes", "gigabytes") if name in limits}
+    volumes: dict[str, Any] = {name: limits[name] for name in ("volumes", "gigabytes", "snapshots") if name in limits}
     servers: dict[str, Any] = {name: limits[name] for name in ("cores", "ram", "instances") if name in limits}
     if volumes:
         admin.block_storage.update_quota_set(project_id, **volumes)
@@ -222,7 +233,19 @@ def wipe(member: Connection, *, networks: bool = True) -> None:
         member.compute.delete_server(server)
     for server in servers:
         member.compute.wait_for_delete(server, interval=1, wait=120)
+    _wipe_volumes(member)
+    project = member.session.get_project_id()
+    for port in list(member.network.ports(project_id=project)):
+        member.network.delete_port(port)
+    for network in list(member.network.networks(project_id=project)) if networks else ():
+        member.network.delete_network(network)
+
+
+def _wipe_volumes(member: Connection) -> None:
     volumes: Any = member.block_storage  # the same
+    for snapshot in list(volumes.snapshots(details=True)):
+        volumes.delete_snapshot(snapshot)
+        volumes.wait_for_delete(snapshot, interval=1, wait=60)
     mine = list(volumes.volumes(details=True))
     for attachment in list(volumes.attachments()):
         volumes.delete_attachment(attachment)
@@ -233,8 +256,3 @@ def wipe(member: Connection, *, networks: bool = True) -> None:
             volumes.delete_volume(volume)
     for volume in mine:
         volumes.wait_for_delete(volume, interval=1, wait=120)
-    project = member.session.get_project_id()
-    for port in list(member.network.ports(project_id=project)):
-        member.network.delete_port(port)
-    for network in list(member.network.networks(project_id=project)) if networks else ():
-        member.network.delete_network(network)

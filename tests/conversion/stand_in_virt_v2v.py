@@ -7,6 +7,7 @@ What it does is told by the file `behaviour.json` beside the description.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,10 +16,10 @@ from xml.etree import ElementTree as ET
 
 INSPECTION = """\
 i_root = {root}
-i_type = linux
+i_type = {type}
 i_distro = debian
 i_firmware = {firmware}
-gcaps_block_bus = virtio-blk
+gcaps_block_bus = {bus}
 gcaps_net_bus = virtio-net
 gcaps_machine = q35
 """
@@ -32,12 +33,15 @@ def main() -> int:
     for place, command in told.get("writes", []):
         subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, disks[place]], check=True, stdout=subprocess.DEVNULL)
     (description.parent.parent / "started").touch()
+    asked = {"arguments": sys.argv[1:], "environment": dict(os.environ)}
+    (description.parent.parent / "asked.json").write_text(json.dumps(asked))
     time.sleep(told.get("sleep", 0))
     messages = [{"type": "message", "message": "Converting"}]
     if told.get("error"):
         messages.append({"type": "error", "message": told["error"]})
     machine_readable.write_text("".join(json.dumps(message) + "\n" for message in messages))
-    sys.stdout.write(INSPECTION.format(root=told.get("root", "/dev/sda1"), firmware=told.get("firmware", "BIOS")))
+    found = {"root": "/dev/sda1", "firmware": "BIOS", "type": "linux", "bus": "virtio-blk"} | told
+    sys.stdout.write(told.get("says", "") + INSPECTION.format(**found))
     return 1 if told.get("error") else 0
 
 

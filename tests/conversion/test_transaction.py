@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,8 @@ import pytest
 from tests.conversion.workshop import MIB, SIZE, Workshop
 from xms import programs
 from xms.change_map import ByteRanges
-from xms.errors import ConversionFailed, ConversionLost, Interrupted, LeaseLost, ProgramMissing
+from xms.conversion.stages import Stages
+from xms.errors import ConversionFailed, ConversionLost, Interrupted, LeaseLost, ProgramMissing, WriteFailed
 from xms.models import Model
 from xms.pulse import no_pulse
 
@@ -44,11 +46,12 @@ def test_a_conversion_changes_no_volume_before_its_commit(workshop: Workshop) ->
 
 def test_a_failed_conversion_leaves_the_replica_and_says_why(workshop: Workshop) -> None:
     replica = workshop.digests()
-    workshop.virt_v2v(writes=WRITES, error="inspection could not detect the source guest (or physical machine).")
+    workshop.virt_v2v(writes=WRITES, error="No root device found in this operating system image.")
     with pytest.raises(ConversionFailed, match="b was not converted") as failed:
         workshop.convert()
     assert "no operating system was found" in failed.value.because
-    assert str(workshop.conversion.log) in failed.value.do
+    assert "xms migration log warm-a-b" in failed.value.do
+    assert failed.value.worker_queue == "queue-1"
     assert workshop.conversion.log.exists()
     assert workshop.overlays == []
     assert workshop.digests() == replica
@@ -151,10 +154,10 @@ def test_a_commit_that_stopped_between_two_volumes_is_finished_by_its_repetition
     workshop.virt_v2v(writes=WRITES)
     workshop.convert()
     first, second = workshop.volumes
-    claims = [first.claim(), second.claim()]
+    claims = [volume.claim(heritage=workshop.conversion.heritage) for volume in (first, second)]
     claims[1].lease._lost = "somebody took it"
     with pytest.raises(LeaseLost):
-        workshop.conversion.commit(claims, no_pulse)
+        workshop.conversion.commit(claims, Stages(no_pulse))
     assert first.path.read_bytes() != expected(0x11)
     assert second.path.read_bytes() == expected(0x22)
     for claim in claims:
@@ -168,42 +171,97 @@ def commit_in_a_process(workshop: Workshop, *words: str) -> subprocess.Popen[byt
     return subprocess.Popen([sys.executable, "-m", "tests.conversion.killed_commit", str(workshop.directory), *words])
 
 
-def see_the_repetition_complete_it(workshop: Workshop) -> bool:
-    """Whether the commit could be repeated; where nobody knows how far it came, the guest is converted again."""
+def see_the_repetition_complete_it(workshop: Workshop) -> None:
     for volume in workshop.volumes:
         volume.give_back()
-    try:
-        workshop.conversion.committed() or workshop.commit()
-        repeated = True
-    except ConversionLost:
-        assert [volume.path.read_bytes() for volume in workshop.volumes] == [expected(0x11), expected(0x22)]
-        workshop.convert()
-        workshop.commit()
-        repeated = False
+    workshop.conversion.committed() or workshop.commit()
     assert workshop.volumes[0].path.read_bytes() == expected(0x11, (1 * MIB, MIB, 0xAA), (6 * MIB, 65536, 0))
     assert workshop.volumes[1].path.read_bytes() == expected(0x22, (3 * MIB, 65536, 0xBB), (4 * MIB, 131072, 0))
-    return repeated
+
+
+def killed_before_step(workshop: Workshop, step: int) -> bool:
+    """Whether the commit came to that step, and was killed there."""
+    ended = commit_in_a_process(workshop, "--before-step", str(step)).wait(60)
+    assert ended in {0, -signal.SIGKILL}
+    return ended != 0
+
+
+def a_converted_workshop(directory: Path) -> Workshop:
+    directory.mkdir()
+    workshop = Workshop.new(directory)
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    return workshop
 
 
 def test_a_worker_killed_at_any_step_of_the_commit_leaves_what_a_repetition_completes(tmp_path: Path) -> None:
-    (converted := tmp_path / "converted").mkdir()
-    workshop = Workshop.new(converted)
-    workshop.virt_v2v(writes=WRITES)
-    workshop.convert()
-    repeated = []
+    a_converted_workshop(converted := tmp_path / "converted")
     for step in count(1):
         workshop = Workshop(shutil.copytree(converted, tmp_path / str(step)))
-        ended = commit_in_a_process(workshop, "--before-step", str(step)).wait(60)
-        assert ended in {0, -signal.SIGKILL}
-        repeated.append(see_the_repetition_complete_it(workshop))
-        if ended == 0:
+        killed = killed_before_step(workshop, step)
+        see_the_repetition_complete_it(workshop)
+        if not killed:
             break
-    # Two claims, the record, two commits, the record again, the overlays' end: each is several steps.
-    assert len(repeated) > 12
-    first, last = repeated.index(False), len(repeated) - repeated[::-1].index(False)
-    assert not any(repeated[first:last]), "it cannot be repeated from the first claim to the record of the claims"
-    assert all(repeated[last:])
-    assert len(repeated) - last > 8
+    # Two claims, two commits, the record, the overlays' end: each is several steps.
+    assert step > 10
+
+
+def test_a_half_committed_overlay_outlives_the_death_of_the_worker_that_was_to_finish_it(tmp_path: Path) -> None:
+    a_converted_workshop(converted := tmp_path / "converted")
+    half = Workshop(shutil.copytree(converted, tmp_path / "half"))
+    before = half.volumes[1].digest()
+    for step in count(1):
+        shutil.rmtree(tmp_path / "half")
+        half = Workshop(shutil.copytree(converted, tmp_path / "half"))
+        assert killed_before_step(half, step)
+        if half.volumes[0].path.read_bytes() != expected(0x11):
+            break
+    assert half.volumes[1].digest() == before, "it is half committed: the first volume, and not the second"
+    for volume in half.volumes:
+        volume.give_back()
+    for step in count(1):
+        workshop = Workshop(shutil.copytree(tmp_path / "half", tmp_path / f"again-{step}"))
+        killed = killed_before_step(workshop, step)
+        see_the_repetition_complete_it(workshop)
+        if not killed:
+            break
+    assert step > 10
+
+
+def test_a_commit_after_a_stranger_is_refused_for_ever_however_often_it_is_tried(workshop: Workshop) -> None:
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    workshop.volumes[0].claim("worker-2").lease.release()
+    between = workshop.digests()
+    for _ in range(3):
+        with pytest.raises(ConversionLost, match="no conversion"):
+            workshop.commit()
+    # Not even where the claim of a commit that was refused is the last one on the other volume.
+    assert workshop.digests() == between
+
+
+def test_a_conversion_of_an_older_worker_can_be_committed(workshop: Workshop) -> None:
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    record = workshop.directory / "conversions" / "warm-a-b" / "record.json"
+    older = json.loads(record.read_text())
+    del older["conversion"]
+    record.write_text(json.dumps(older))
+    see_the_repetition_complete_it(workshop)
+
+
+def test_a_commit_whose_program_is_killed_is_repeated(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.virt_v2v(writes=WRITES)
+    workshop.convert()
+    with monkeypatch.context() as patched:
+        (bin_directory := workshop.directory / "bin").mkdir()
+        program = bin_directory / "qemu-img"
+        program.write_text("#!/bin/sh\nkill -9 $$\n")
+        program.chmod(0o755)
+        patched.setenv("PATH", f"{bin_directory}:{os.environ['PATH']}")
+        with pytest.raises(WriteFailed, match="was not committed"):
+            workshop.commit()
+    see_the_repetition_complete_it(workshop)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2])

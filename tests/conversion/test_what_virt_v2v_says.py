@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import pytest
-
 from tests.conversion.workshop import Workshop
 from xms.conversion.guest_description import describe, disk_name, disk_place
 from xms.conversion.root_disk import root_disk
-from xms.conversion.virt_v2v import failure, parse
+from xms.conversion.virt_v2v import parse
 
 
 def a_disk(path: Path, *, boots: bool) -> str:
@@ -27,31 +25,6 @@ def test_firmware_and_buses_are_read_in_novas_words() -> None:
     assert outcome.system_partitions == ("/dev/sdb1",)
     assert (outcome.block_bus, outcome.net_bus, outcome.machine) == ("scsi", "e1000", "pc")
     assert (outcome.os_type, outcome.root_device) == ("linux", "/dev/sda2")
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("not enough free space for conversion on filesystem '/'", "too full"),
-        (
-            "unable to mount the disk image for writing. This has probably happened because Windows Hibernation",
-            "hibernat",
-        ),
-        ("inspection could not detect the source guest (or physical machine).", "no operating system"),
-        ("virt-v2v is unable to convert this guest type (linux/minix)", "does not support"),
-        ("libguestfs error: write: No space left on device", "data directory is full"),
-        ("something new", "something new"),
-    ],
-)
-def test_a_known_failure_is_explained(said: str, told: str) -> None:
-    error = failure("b", 1, said, Path("/log"))
-    assert told in error.because
-    assert "/log" in error.do
-    assert "still the replica" in error.means
-
-
-def test_a_killed_virt_v2v_is_told_as_such() -> None:
-    assert "signal 9" in failure("b", -9, "", Path("/log")).because
 
 
 def test_disks_are_named_as_linux_names_them() -> None:

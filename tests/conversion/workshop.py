@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from xms.config import Config, ConversionConfig, TargetConfig, WorkerConfig
+from xms.conversion.stages import Stages
 from xms.conversion.transaction import Conversion
 from xms.models import Disk, Nic
 from xms.openstack.claim import Claim
-from xms.openstack.lease import Lease, LeaseRecord
+from xms.openstack.lease import Heritage, Lease, LeaseRecord
 from xms.orders.conversion import Committed, Convert, Converted
 from xms.orders.source import VmOrder
 from xms.pulse import Pulse, no_pulse
@@ -51,8 +52,8 @@ class Volume:
     def digest(self) -> str:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def claim(self, worker: str = "worker-1") -> Claim:
-        lease = Lease(self, volume=self.path.name, worker=worker, seconds=60)
+    def claim(self, worker: str = "worker-1", heritage: Heritage | None = None) -> Claim:
+        lease = Lease(self, volume=self.path.name, worker=worker, seconds=60, heritage=heritage)
         lease.claim(no_pulse, rest=lambda _seconds, _pulse: None)
         return Claim(self.path.name, str(self.path), SIZE, lease)
 
@@ -98,18 +99,28 @@ class Workshop:
         place.mkdir(exist_ok=True)
         (place / "behaviour.json").write_text(json.dumps(behaviour))
 
+    def asked(self) -> dict[str, Any]:
+        """What the last virt-v2v was called with: arguments and environment."""
+        asked: dict[str, Any] = json.loads((self.directory / "conversions" / "asked.json").read_text())
+        return asked
+
+    def configure(self, **changes: Any) -> None:  # noqa: ANN401 - fields of ConversionConfig
+        conversion = self.config.conversion.model_copy(update=changes)
+        self.config = self.config.model_copy(update={"conversion": conversion})
+        self.conversion = Conversion(self.config, "warm-a-b")
+
     def convert(self, pulse: Pulse = no_pulse) -> Converted:
         claims = [volume.claim() for volume in self.volumes]
         try:
-            return self.conversion.convert(self.order, claims, "queue-1", pulse)
+            return self.conversion.convert(self.order, claims, "queue-1", Stages(pulse, "queue-1"), kvm=False)
         finally:
             for claim in claims:
                 claim.lease.release()
 
     def commit(self, pulse: Pulse = no_pulse) -> Committed:
-        claims = [volume.claim() for volume in self.volumes]
+        claims = [volume.claim(heritage=self.conversion.heritage) for volume in self.volumes]
         try:
-            return self.conversion.commit(claims, pulse)
+            return self.conversion.commit(claims, Stages(pulse, "queue-1"))
         finally:
             for claim in claims:
                 claim.lease.release()

@@ -9,7 +9,16 @@ import pytest
 from pydantic import BaseModel
 
 from tests.docs.pages import ROOT, blocks, rows
-from xms.config import Config, ConversionConfig, SourceConfig, TargetConfig, TargetName, TransportConfig, WorkerConfig
+from xms.config import (
+    Config,
+    ConversionConfig,
+    EvidenceConfig,
+    SourceConfig,
+    TargetConfig,
+    TargetName,
+    TransportConfig,
+    WorkerConfig,
+)
 
 PAGE: Final = ROOT / "docs" / "configuration.md"
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
@@ -18,6 +27,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "## `[target]`": TargetConfig,
     "## `[transport]`": TransportConfig,
     "## `[conversion]`": ConversionConfig,
+    "## `[evidence]`": EvidenceConfig,
 }
 
 
@@ -54,3 +64,4 @@ def test_the_example_is_a_configuration() -> None:
     (example,) = blocks(PAGE, "toml")
     config = Config.model_validate(tomllib.loads(example))
     assert config.source("prod-vcenter").datacenter == "Frankfurt"
+    assert config.evidence.commands["db-answers"][0] == "/usr/local/bin/db-answers"

@@ -8,12 +8,13 @@ from typing import Final
 
 import pytest
 
+from tests.report.samples import COMPLETED_CUTOVER, FAILED_CUTOVER, ORDER, REHEARSAL
 from workflows.commands import Commands
 from workflows.details import describe
 from xms import differences, verification
 from xms.change_map import ByteRanges
-from xms.commands import refuse_unless_allowed
-from xms.cutover import Cutover, CutoverOrder, StepRecord
+from xms.commands import accept, refuse_unless_allowed
+from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, RollBackOrder, StepRecord, SyncFigures, WithdrawCutover
 from xms.errors import QuotaExceeded
 from xms.job import JobState
 from xms.models import (
@@ -50,6 +51,9 @@ VERBS: Final[dict[str, Command]] = {
     "verify": Verify(),
     "set-rate-limit": SetRateLimit(rate_limit=50 << 20),
     "cutover": CutoverOrder(),
+    "withdraw-cutover": WithdrawCutover(),
+    "rollback": RollBackOrder(),
+    "finalize": FinalizeOrder(),
     "retry": Retry(),
     "abandon": Abandon(),
 }
@@ -74,6 +78,21 @@ def test_phase_lag_and_metrics_are_in_words_and_units_for_people() -> None:
     assert "**Rate limit**: none" in text
     assert "**Next sync**: 2026-11-23 12:15:07 UTC" in text
     assert "**Hard disk 1**, 100 GiB: volume `8f2c`, complete" in text
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.SYNCING, Phase.FAILED])
+def test_a_scheduled_cutover_is_told_with_its_predicted_downtime_and_can_be_withdrawn(phase: Phase) -> None:
+    state = a_ready_job()
+    state.recent_syncs = (SyncFigures(snapshot_at=NOON, bytes=1 << 30, streaming_seconds=7, seconds=20, full=True),)
+    assert "Cutover ordered" not in describe(SPEC, state)
+    accept(state, CutoverOrder(who="ann", at=NOON + timedelta(hours=13)), NOON)
+    state.enter(phase, NOON)
+    state.failed_in = Phase.READY
+    text = describe(SPEC, state)
+    assert "**Cutover ordered**: at 2026-11-24 01:00:00 UTC, ordered by ann" in text
+    assert ("**Predicted downtime**, right after a sync: 3m" in text) is (phase is not Phase.FAILED)
+    assert "- `withdraw-cutover`" in text
+    refuse_unless_allowed(state, WithdrawCutover())
 
 
 def test_a_paused_job_says_so_first_and_offers_resume() -> None:
@@ -144,6 +163,43 @@ def test_a_cutover_is_told_by_step_with_its_downtime_before_anything_else() -> N
     assert "\n".join(told) in text
     assert "**Downtime**: began 2026-11-23 12:00:00 UTC" in text
     assert text.index("Guest Fixes") < text.index("Last Sync")
+
+
+def test_a_failed_attempt_is_told_with_its_step_its_downtime_and_those_before_it() -> None:
+    state = a_ready_job()
+    state.cutover, state.earlier_cutovers = FAILED_CUTOVER, (FAILED_CUTOVER,)
+    text = describe(SPEC, state)
+    assert "1. Guest Fixes: failed, undone, 1m 17s" in text
+    assert "1. Final Delta: done, 5.0s, 300 MiB" in text
+    assert "1. Power Off Source: undone, 27s, guest shut down" in text
+    assert "**Downtime**: 1m 53s, until the source ran again" in text
+    before = "2026-11-21 02:00:00 UTC by bob@jump-1: failed at Guest Fixes, rolled back, the source was off for 1m 53s"
+    assert f"**Cutovers before it**\n\n- {before}" in text
+
+
+def test_what_is_ahead_of_a_job_is_told_a_rehearsal_and_an_ordered_cutover() -> None:
+    state = a_ready_job()
+    assert "- **Rehearsal**: not rehearsed" in describe(SPEC, state)
+    state.rehearsal = state.rehearsed = REHEARSAL
+    state.cutover_asked = ORDER.model_copy(update={"at": NOON + timedelta(hours=13)})
+    text = describe(SPEC, state)
+    assert "- **Rehearsal**: rehearsed 2026-11-21 14:56:40 UTC, passed, conversion 1m 32s, boot 45s" in text
+    assert "- **Cutover ordered**: at 2026-11-24 01:00:00 UTC, ordered by ann@jump-1, only with predicted" in text
+    assert "- `withdraw-cutover`" in text
+    assert "- `cutover`: moves the VM now, or at another time: it replaces the scheduled one" in text
+
+
+def test_a_completed_job_that_can_be_rolled_back_says_until_when_and_offers_that_and_its_end() -> None:
+    state = a_ready_job()
+    state.cutover = COMPLETED_CUTOVER
+    state.enter(Phase.COMPLETED, NOON)
+    state.roll_back_until = NOON + timedelta(days=1)
+    text = describe(SPEC, state)
+    assert "- **Roll-back possible until**: 2026-11-24 12:00:00 UTC" in text
+    offered = re.findall(r"^- `([a-z-]+)`:", text, re.MULTILINE)
+    assert offered == ["rollback", "finalize"]
+    for verb in offered:
+        refuse_unless_allowed(state, VERBS[verb])
 
 
 def test_after_completion_nothing_looks_like_trouble() -> None:

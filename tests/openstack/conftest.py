@@ -12,10 +12,12 @@ import pytest
 
 from lab.cloud.server import CloudServer
 from xms.config import TargetConfig
-from xms.models import MigrationSpec, NetworkMapping
+from xms.models import Disk, MigrationSpec, NetworkMapping, Nic
+from xms.openstack import image_properties, ports, servers, volumes
 from xms.openstack.cloud import Cloud, connect
 from xms.orders.source import VmDetails, VmDisk, VmNic
-from xms.orders.target import MakeVolume, TargetOrder
+from xms.orders.target import BootServer, FinalizeVolumes, MakePorts, MakeVolume, ServerOrder, TargetOrder
+from xms.pulse import no_pulse
 
 PROJECT = "infra"
 GIB = 1 << 30
@@ -97,3 +99,48 @@ def a_spec(
             for source, network in (mappings or (("VM Network", "internal-net"), ("Backup", "backup-net")))
         ),
     )
+
+
+GREETING = b"the guest of the test runs\r\n"
+
+
+def boot_sector() -> bytes:
+    """16-bit code that writes the greeting to the first serial port, byte by byte, and halts."""
+    code = bytes.fromhex("31c0 8ed8 be157c ac 84c0 7406 baf803 ee ebf5 f4 ebfd") + GREETING + b"\0"
+    return code.ljust(510, b"\0") + b"\x55\xaa"
+
+
+def two_nics() -> tuple[Nic, ...]:
+    digits = uuid.uuid4().hex
+    return tuple(
+        Nic(
+            key=4000 + place,
+            label=f"Network adapter {place + 1}",
+            mac=f"00:50:56:{digits[:2]}:{digits[2:4]}:{place:02x}",
+            source_network="VM Network",
+            network=network,
+        )
+        for place, network in enumerate(("internal-net", "backup-net"))
+    )
+
+
+@pytest.fixture
+def booting(cloud: Cloud, cloud_server: CloudServer, target: TargetOrder) -> Iterator[BootServer]:
+    """Everything that a boot needs: two volumes, the second of them bootable, and two ports."""
+    disks = tuple(
+        Disk(
+            key=key,
+            label=f"Hard disk {key - 1999}",
+            capacity=GIB,
+            volume_id=volumes.make(cloud, volume_order(target, key=key), no_pulse).volume_id,
+        )
+        for key in (2000, 2001)
+    )
+    with cloud_server.volume_file(str(disks[1].volume_id)).open("r+b") as file:
+        file.write(boot_sector())
+    image_properties.finalize(cloud, FinalizeVolumes(target=target, disks=disks, root_disk_key=2001))
+    nics = ports.make(cloud, MakePorts(target=target, instance_name="tiny", nics=two_nics()), no_pulse)
+    yield BootServer(
+        target=target, spec=a_spec(flavor="m1.nano", vm="tiny"), disks=disks, root_disk_key=2001, nics=nics
+    )
+    servers.remove(cloud, ServerOrder(target=target), no_pulse)

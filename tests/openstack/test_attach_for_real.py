@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ from tests.openstack.conftest import GIB
 from xms.config import TargetConfig
 from xms.engine.writer import Volume
 from xms.errors import ConfigurationError, VolumeFailed, WriteFailed
-from xms.openstack import rbd_export, volumes
+from xms.models import Baseline, Disk
+from xms.openstack import rbd_export, volume_snapshots, volumes
 from xms.openstack.attach_by_cinder import AttachByCinder
 from xms.openstack.claim import Claim, claim_volume
 from xms.openstack.cloud import Cloud, connect
+from xms.openstack.lease import Holder
 from xms.openstack.mounts import is_mounted, mounted_below
-from xms.orders.target import MakeVolume, TargetOrder
+from xms.orders.target import MakeVolume, RevertVolumes, SnapshotVolumes, TargetOrder
 from xms.pulse import no_pulse
 
 CLOUDS = os.environ.get("XMS_OPENSTACK_CLOUDS", "")
@@ -291,3 +294,30 @@ with (
             assert file.read(65536) == bytes([piece]) * 65536
     assert not mounted_below(way.data_dir)
     assert not list(cloud.volumes.attachments(volume_id=rbd_volume))
+
+
+def test_a_volume_in_use_has_a_snapshot_and_goes_back_to_what_it_held_then(
+    cloud: Cloud, job: TargetOrder, rbd_volume: str, way: AttachByCinder
+) -> None:
+    disk = Disk(key=2000, label="Hard disk 1", capacity=GIB, volume_id=rbd_volume, baseline=Baseline(change_id="a/1"))
+    order = SnapshotVolumes(target=job, disks=(disk,), replica_of=datetime.now(UTC))
+    with claimed(cloud, job, rbd_volume, way) as claim:
+        with Volume(claim.path, GIB, claim, lambda: None) as volume:
+            volume.write(5 << 20, memoryview(b"replica!"))
+            volume.flush()
+        made = volume_snapshots.make(cloud, order, no_pulse)
+        assert not made.missing
+    with claimed(cloud, job, rbd_volume, way) as claim, Volume(claim.path, GIB, claim, lambda: None) as volume:
+        volume.write(5 << 20, memoryview(b"target's"))
+        volume.write(9 << 20, memoryview(b"and more"))
+        volume.flush()
+    back = RevertVolumes(target=job, snapshots=made.snapshots)
+    for _ in range(2):
+        reverted = volume_snapshots.revert(cloud, back, Holder("attach-test", 10.0), no_pulse)
+        assert (reverted.disk_keys, reverted.refused) == ((2000,), ())
+    with claimed(cloud, job, rbd_volume, way) as claim, Path(claim.path).open("rb") as file:
+        file.seek(5 << 20)
+        assert file.read(8) == b"replica!"
+        file.seek(9 << 20)
+        assert file.read(8) == bytes(8)
+    assert not list(cloud.volumes.snapshots(details=True, volume_id=rbd_volume))

@@ -1,4 +1,7 @@
-"""A worker that dies between any two calls to the cloud: the next claim ends well, and nothing is left."""
+"""A worker that dies between any two calls to the cloud: the next claim ends well, and nothing is left.
+
+`tests/target_killed` strikes the same calls in the course of a whole job; this is the place to look closer.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,7 @@ def claim_and_write(cloud: Cloud, target: TargetOrder, volume_id: str, way: Atta
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("answered", [False, True], ids=["before the cloud did it", "after"])
 @pytest.mark.parametrize("kind", ["cinder", "nova"])
 def test_a_worker_killed_at_any_call_leaves_nothing_that_the_next_claim_does_not_heal(

@@ -15,7 +15,7 @@ from tests.target_killed.itinerary import boot_sector
 from xms.config import TargetConfig
 from xms.engine.writer import Volume
 from xms.models import Disk, MigrationSpec, Nic
-from xms.openstack import clones, image_properties, isolated_network, ports, quotas, servers, volumes
+from xms.openstack import clones, evidence, image_properties, isolated_network, ports, quotas, servers, volumes
 from xms.openstack.attach_by_cinder import AttachByCinder
 from xms.openstack.claim import Claim, claim_volume
 from xms.openstack.cloud import Cloud, connect
@@ -135,7 +135,7 @@ def test_a_copy_boots_beside_its_replica_and_neither_knows_of_the_other(
         image_properties.finalize(cloud, FinalizeVolumes(target=copies, disks=(copy,), root_disk_key=2000))
         boot = BootServer(target=copies, spec=spec, disks=(copy,), root_disk_key=2000, nics=(on_it,))
         server = ServerOrder(target=copies, server_id=servers.boot(cloud, boot, no_pulse))
-        seen = servers.see_running(
+        seen = evidence.see_running(
             cloud,
             SeeRunning(server=server, console_evidence="guest of the test runs", timeout_seconds=180),
             no_pulse,

@@ -12,10 +12,11 @@ from tests.target_killed.itinerary import MIB, Job
 from xms.openstack.attachments import WORKER_KEY
 from xms.openstack.boot_record import BOOT_KEY
 from xms.openstack.lease import LEASE_KEY, LeaseRecord
+from xms.openstack.volume_snapshots import REVERTED_KEY
 
 LOOKED_AT: Final = 3 * MIB
-RECORDS: Final = (LEASE_KEY, BOOT_KEY, WORKER_KEY)
-"""Metadata that tell how things came about, another story for each job: leases, boots, and instances that are workers.
+RECORDS: Final = (LEASE_KEY, BOOT_KEY, WORKER_KEY, REVERTED_KEY)
+"""Metadata that tell how things came about, another story for each job: leases, boots, reverts, and workers' instances.
 
 The mark of an instance whose worker died stays: what it asked for may come yet, and has to be known as a worker's.
 """
@@ -71,6 +72,15 @@ class HeldNetwork:
 
 
 @dataclass(frozen=True)
+class HeldSnapshot:
+    """A snapshot of a volume, or several that are alike: a late call may leave another one until all are removed."""
+
+    volume: str
+    status: str
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Holdings:
     """All that bears the VM's name, whoever's it says to be: what lost its mark in a crash is seen as well."""
 
@@ -78,6 +88,7 @@ class Holdings:
     ports: tuple[HeldPort, ...]
     servers: tuple[HeldServer, ...]
     networks: tuple[HeldNetwork, ...] = ()
+    snapshots: tuple[HeldSnapshot, ...] = ()
 
 
 def holdings(server: CloudServer, job: Job) -> Holdings:
@@ -154,6 +165,16 @@ def holdings(server: CloudServer, job: Job) -> Holdings:
             )
             for network in list(cloud.networks.values())
             if named(network.name)
+        ),
+        snapshots=tuple(
+            sorted(
+                {
+                    HeldSnapshot(told(each.volume.name), each.status, pairs(each.metadata))
+                    for each in list(cloud.snapshots.values())
+                    if named(each.volume.name)
+                },
+                key=lambda held: (held.volume, held.metadata),
+            )
         ),
     )
 

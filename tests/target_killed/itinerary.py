@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from tests.openstack.conftest import GIB, PROJECT
@@ -20,13 +21,17 @@ from xms.orders.target import (
     MakePorts,
     MakeVolume,
     PortsMade,
+    RevertVolumes,
     SeeRunning,
     ServerMade,
     ServerOrder,
+    SnapshotVolumes,
     TargetChecked,
     TargetOrder,
     VolumeMade,
+    VolumeSnapshot,
     VolumesOrder,
+    VolumesSnapshotted,
 )
 from xms.rehearsal import rehearsal_id
 
@@ -53,6 +58,7 @@ class Job:
     volumes: dict[int, str] = field(default_factory=dict)
     nics: tuple[Nic, ...] = ()
     server_id: str = ""
+    snapshots: tuple[VolumeSnapshot, ...] = ()
 
     @property
     def target(self) -> TargetOrder:
@@ -109,6 +115,8 @@ class Job:
             self.nics = answer.nics
         elif isinstance(answer, ServerMade):
             self.server_id = answer.server_id
+        elif isinstance(answer, VolumesSnapshotted):
+            self.snapshots = answer.snapshots
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,16 @@ def make_volume(key: int) -> Stop:
 
 def volumes_order(job: Job) -> VolumesOrder:
     return VolumesOrder(target=job.target, volume_ids=job.volume_ids)
+
+
+def snapshot(title: str, minute: int) -> Stop:
+    return Stop(
+        title,
+        "snapshot_volumes",
+        lambda job: SnapshotVolumes(
+            target=job.target, disks=job.disks, replica_of=datetime(2026, 11, 29, 1, minute, tzinfo=UTC)
+        ),
+    )
 
 
 def stream(place: int, content: bytes, offset: int) -> Stop:
@@ -201,6 +219,7 @@ WAY_THERE: Final = (
         lambda job: MakePorts(target=job.target, instance_name=job.vm, nics=job.nics),
     ),
     stream(0, REPLICATED[0], MIB),
+    snapshot("make snapshots of the volumes", 1),
     Stop(
         "convert",
         WRITE,
@@ -236,6 +255,13 @@ WAY_BACK: Final = (
         lambda job: ServerOrder(target=job.target, server_id=job.server_id),
     ),
     Stop("remove the ports", "remove_ports", lambda job: job.target),
+    Stop(
+        "take the volumes back",
+        "revert_volumes",
+        lambda job: RevertVolumes(target=job.target, snapshots=job.snapshots),
+    ),
+    snapshot("make other snapshots", 2),
+    Stop("remove the snapshots", "remove_volume_snapshots", volumes_order),
 )
 CLEAN_UP: Final = (Stop("delete the volumes", "delete_volumes", volumes_order),)
 ITINERARY: Final = (*WAY_THERE, *WAY_BACK, *CLEAN_UP)

@@ -19,8 +19,8 @@ from tests.target_killed.itinerary import ATTACHING, ITINERARY, Job, Stop
 from tests.target_killed.worker import Outcome, Step, work
 from xms.config import Config, TargetConfig, WorkerConfig
 
-LEASE: Final = 3.0
-LONG_LEASE: Final = 12.0
+LEASE: Final = 5.0
+LONG_LEASE: Final = 15.0
 """So long that a victim has no renewal to make, whose time is chance. Its successor waits for its own lease only."""
 UNTOLD: Final = 255
 """What multiprocessing says where its fork server did not come to tell how a child ended."""
@@ -213,7 +213,7 @@ class Stage:
 def differing(now: Holdings, expected: Holdings, where: str) -> str:
     """What is otherwise than it should be, one line each."""
     lines = [where]
-    for kind in ("volumes", "ports", "servers", "networks"):
+    for kind in ("volumes", "ports", "servers", "networks", "snapshots"):
         left, right = getattr(now, kind), getattr(expected, kind)
         lines += [f"  there is     {one}" for one in left if one not in right or len(left) != len(right)]
         lines += [f"  there should {one}" for one in right if one not in left]
@@ -222,7 +222,7 @@ def differing(now: Holdings, expected: Holdings, where: str) -> str:
 
 def make_stage(server: CloudServer, directory: Path, attach: Literal["cinder", "nova"]) -> Stage:
     """A stage over a cloud that does everything quickly."""
-    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1)
+    server.set_quota(PROJECT, instances=-1, cores=-1, ram=-1, snapshots=-1)
     faults = server.faults
     # A volume is long enough in the making to be seen so: else it were chance what calls there are.
     faults.volume_seconds = 0.15

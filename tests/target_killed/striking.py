@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from typing import Final
 
+import pytest
+
 from tests.target_killed.calls import Blow, Point
 from tests.target_killed.holdings import Holdings
 from tests.target_killed.itinerary import WAY_THERE, Stop
@@ -17,6 +19,15 @@ BEFORE_THE_TARGET: Final = frozenset(stop.title for stop in WAY_THERE[:-3])
 """The steps before the volumes are made ready for the boot."""
 
 Plan = Mapping[str, Point]
+
+
+def blows(*quick: Blow, without: tuple[Blow, ...] = ()) -> list[object]:
+    """Kinds of blows as a test's parameters: the quick ones for `make test`, the others for `make soak`."""
+    return [
+        pytest.param(blow, marks=() if blow in quick else pytest.mark.soak, id=blow.name.lower())
+        for blow in Blow
+        if blow not in without
+    ]
 
 
 def struck_at(run: Run, stop: Stop, blow: Blow) -> tuple[Point, ...]:

@@ -8,7 +8,7 @@ from tests.target_killed.calls import Blow
 from tests.target_killed.holdings import Holdings
 from tests.target_killed.itinerary import CLEAN_UP, WAY_BACK, WAY_THERE
 from tests.target_killed.stage import Run, Stage
-from tests.target_killed.striking import last_changes, strike, strike_everywhere
+from tests.target_killed.striking import blows, last_changes, strike, strike_everywhere
 
 pytestmark = pytest.mark.lab
 
@@ -45,9 +45,13 @@ def test_a_job_that_nothing_happens_to_goes_there_and_back(untouched: Run) -> No
     assert untouched.after["delete the copies"] == untouched.after["release after the sync"]
     assert back.servers == ()
     assert back.ports == ()
+    replica = untouched.after["make snapshots of the volumes"]
+    assert [snapshot.volume for snapshot in replica.snapshots] == ["VM 2000", "VM 2001"]
     assert [(volume.status, volume.attached_to, volume.digest) for volume in back.volumes] == [
-        ("available", (), volume.digest) for volume in there.volumes
+        ("available", (), volume.digest) for volume in replica.volumes
     ]
+    assert [volume.digest for volume in there.volumes] != [volume.digest for volume in replica.volumes]
+    assert back.snapshots == ()
     assert end == Holdings((), (), ())
     calls = [point for points in untouched.points.values() for point in points]
     assert len(calls) >= CALLS_AT_LEAST
@@ -64,6 +68,6 @@ def test_a_blow_at_the_last_change_of_each_step_leaves_what_an_untouched_job_lea
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("blow", Blow)
+@pytest.mark.parametrize("blow", blows(Blow.KILLED_BEFORE, Blow.KILLED_AFTER, Blow.CUT_AFTER))
 def test_a_blow_at_any_call_leaves_what_an_untouched_job_leaves(stage: Stage, untouched: Run, blow: Blow) -> None:
     strike_everywhere(stage, untouched, blow)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.target_killed.calls import Blow
 from tests.target_killed.stage import Run, Stage
-from tests.target_killed.striking import strike_everywhere
+from tests.target_killed.striking import blows, strike_everywhere
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def attach() -> Literal["cinder", "nova"]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("blow", [blow for blow in Blow if blow is not Blow.LATE])
+@pytest.mark.parametrize("blow", blows(Blow.KILLED_AFTER, without=(Blow.LATE,)))
 def test_a_blow_at_any_call_of_attaching_by_nova_leaves_what_an_untouched_job_leaves(
     stage: Stage, untouched: Run, blow: Blow
 ) -> None:

@@ -18,7 +18,7 @@ from lab.programs import find_program
 from tests.workflows.world import World
 from worker import activities_of
 from workflows.host_budget import HostBudgetWorkflow
-from workflows.names import DATA_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.rehearsal import RehearsalWorkflow
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.job import JobInput, JobState
@@ -72,9 +72,9 @@ class Job:
     async def kinds(self) -> list[str]:
         return [event.kind for event in (await self.handle.query(WarmMigrationWorkflow.events)).events]
 
-    async def tells(self, kind: str, seconds: float = 20.0) -> None:
+    async def tells(self, kind: str, seconds: float = 20.0, times: int = 1) -> None:
         for _ in range(int(seconds / 0.05)):
-            if kind in await self.kinds():
+            if (await self.kinds()).count(kind) >= times:
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(f"no event '{kind}' among {await self.kinds()}")
@@ -102,6 +102,8 @@ async def a_worker(
             workflow_runner=runner or SandboxedWorkflowRunner(),
         ),
         Worker(client, task_queue=DATA_QUEUE, activities=world.activities()),
+        Worker(client, task_queue=CONVERSION_QUEUE, activities=world.activities()),
+        Worker(client, task_queue=LOOK_QUEUE, activities=world.activities()),
     ):
         yield
 

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +21,35 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.workflows.conftest import Job, a_job, a_spec, a_worker, program
 from tests.workflows.fleet import SOURCE, Budget, Fleet, submit
+from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import CutoverOrder, Rehearse
+from xms.cutover import (
+    ConversionOptions,
+    CutoverOrder,
+    Evidence,
+    FinalizeOrder,
+    OnFailure,
+    Rehearse,
+    RollBackOrder,
+    Window,
+    WithdrawCutover,
+)
 from xms.job import JobState
-from xms.models import Abandon, Pause, Phase, Resume, Retry, SetCadence, SetRateLimit, SyncNow, Verify, job_id
+from xms.models import (
+    Abandon,
+    NetworkMapping,
+    Pause,
+    Phase,
+    Resume,
+    Retry,
+    SetCadence,
+    SetRateLimit,
+    SyncNow,
+    Verify,
+    job_id,
+)
 from xms.rehearsal import rehearsal_id
 
 
@@ -84,6 +108,24 @@ async def troubled(client: Client) -> Job:
         await job.reaches(Phase.READY)
         world.fail["commit_conversion"] = [failure("ConversionLost")]
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+    return job
+
+
+async def converted_otherwise(client: Client) -> Job:
+    """A conversion that fails with a key, one that succeeds with it before a boot that fails, and one left out."""
+    world = World()
+    world.write(2000, 1)
+    with_a_key = CutoverOrder(conversion=ConversionOptions(luks_keys=("db.key",)))
+    async with a_job(client, world, a_spec("converted-otherwise")) as job:
+        await job.reaches(Phase.READY)
+        for number, activity in enumerate(("convert", "see_running"), start=1):
+            world.fail[activity] = [failure("ConversionFailed")]
+            await job.handle.execute_update(WarmMigrationWorkflow.cutover, with_a_key)
+            await job.tells("rolled back", times=number)
+            await job.reaches(Phase.READY)
+        order = CutoverOrder(conversion=ConversionOptions(skip=True))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
         await job.handle.result()
     return job
 
@@ -168,6 +210,90 @@ async def host_budget(client: Client) -> Budget:
     return (await on_a_busy_host(client, "esx-02"))[1]
 
 
+async def seen(client: Client) -> Job:
+    """A cutover whose ports got no address to be seen at, and one that is seen by several signs."""
+    world = Sighted()
+    mapped = (NetworkMapping(source="LAN", network="net"),)
+    signs = (Evidence(kind="tcp", port=22), Evidence(kind="command", command="db-answers"))
+    async with a_job(client, world, a_spec("seen").model_copy(update={"network_map": mapped})) as job:
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(evidence=signs))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        world.addresses = ("10.20.0.15",)
+        order = CutoverOrder(evidence=signs, console_evidence="login:")
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.handle.result()
+    return job
+
+
+async def scheduled(client: Client) -> Job:
+    """Orders for a time: replaced, withdrawn, dropped by a short window; one over its budget; one that is forced."""
+    world = World()
+    async with a_job(client, world, a_spec("scheduled")) as job:
+        await job.reaches(Phase.READY)
+        now = datetime.now(UTC)
+        cutover, withdraw = WarmMigrationWorkflow.cutover, WarmMigrationWorkflow.withdraw_cutover
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=now + timedelta(days=1)))
+        await job.handle.execute_update(cutover, CutoverOrder(who="bob", at=now + timedelta(days=2)))
+        await job.handle.execute_update(withdraw, WithdrawCutover(who="ann"))
+        window = Window(opens_at=now + timedelta(seconds=2), closes_at=now + timedelta(seconds=72))
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", window=window))
+        await job.tells("cutover dropped")
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", max_downtime_seconds=60))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        at = datetime.now(UTC) + timedelta(seconds=2)
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=at, max_downtime_seconds=60, force=True))
+        await job.handle.result()
+    return job
+
+
+async def rolled_back(client: Client) -> Job:
+    """Kept as it failed and taken back; completed, rolled back, reverted from snapshots; completed and finalized."""
+    world = World()
+    world.write(2000, 1)
+    async with a_job(client, world, a_spec("rolled-back")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["see_running"] = [failure("BootFailed")]
+        order = CutoverOrder(who="ann", on_failure=OnFailure.KEEP_OFF)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.rollback, RollBackOrder(who="ann"))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY)
+        world.cheap_snapshots = True
+        order = CutoverOrder(who="ann", rollback_period_seconds=86_400)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.signal("rollback", RollBackOrder(who="ann"))
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.resume, Resume())
+        await job.tells("volume reverted")
+        await job.reaches(Phase.READY)
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
+        await job.reaches(Phase.COMPLETED)
+        await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
+async def parked_by_an_attachment(client: Client) -> Job:
+    """A roll-back that could not release the volumes, retried. Recorded when the source still waited for that."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("parked-by-an-attachment")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        await job.reaches(Phase.READY, syncs=3)
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
+        await job.handle.result()
+    return job
+
+
 async def with_rehearsals(client: Client, vm: str) -> tuple[Job, WorkflowHandle[Any, Any]]:
     """A rehearsal that passes beside syncs, one whose copy does not boot, one that a cutover breaks off."""
     world = World()
@@ -216,18 +342,41 @@ async def rehearsal_passed(client: Client) -> Rehearsed:
     return Rehearsed(client.get_workflow_handle(rehearsal_id(job.handle.id)))
 
 
+async def cleaned_up_later(client: Client) -> Job:
+    """Volumes that could not be released before the source ran again, and a snapshot that outlived the final delta."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("cleaned-up-later")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=3)
+        world.before["power_off"] = lambda: world.fail["remove_snapshots"].append(failure("SourceForbidden"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+        assert not world.snapshots
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
     "troubled": troubled,
+    "converted-otherwise": converted_otherwise,
     "cut-short": cut_short,
     "carried-over": carried_over,
     "verified": verified,
+    "rolled-back": rolled_back,
+    "parked-by-an-attachment": parked_by_an_attachment,
+    "cleaned-up-later": cleaned_up_later,
     "limited": limited,
     "host-budget": host_budget,
+    "seen": seen,
     "rehearsed": rehearsed,
     "rehearsal-passed": rehearsal_passed,
     "rehearsal-broken-off": rehearsal_broken_off,
+    "scheduled": scheduled,
 }
 
 

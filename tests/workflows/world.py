@@ -18,8 +18,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from xms.change_map import ByteRanges
+from xms.conversion.options import remarks
 from xms.models import DiskProgress, Nic, Trouble
-from xms.orders.conversion import Committed, ConversionOrder, Convert, Converted, DiskWritten
+from xms.orders.conversion import (
+    Committed,
+    ConversionOrder,
+    Convert,
+    Converted,
+    DiskWritten,
+    LookBeforeConversion,
+)
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.rehearsal import CheckRehearsal, CloneVolumes, IsolatedNetwork, MakeIsolatedNetwork, VolumesCloned
 from xms.orders.source import (
@@ -36,6 +44,7 @@ from xms.orders.source import (
     SnapshotTaken,
     VmDetails,
     VmDisk,
+    VmNic,
     VmOrder,
     VmQuery,
 )
@@ -48,14 +57,20 @@ from xms.orders.target import (
     MakeVolume,
     PortsMade,
     PortsRemoved,
+    RevertVolumes,
     SeenRunning,
     SeeRunning,
     ServerMade,
     ServerOrder,
+    SnapshotsLeft,
+    SnapshotVolumes,
     TargetChecked,
     TargetOrder,
     VolumeMade,
+    VolumeSnapshot,
     VolumesOrder,
+    VolumesReverted,
+    VolumesSnapshotted,
 )
 from xms.rehearsal import is_rehearsal
 
@@ -83,7 +98,7 @@ def failure(
 class World:
     """Both sides of a migration."""
 
-    def __init__(self, disks: int = 2) -> None:
+    def __init__(self, disks: int = 2) -> None:  # noqa: PLR0915 - one switch or one record a line
         self.disks = {2000 + number: SourceDisk() for number in range(disks)}
         self.volumes: dict[str, dict[int, int]] = {}
         self.snapshots: dict[str, dict[int, dict[int, int]]] = {}
@@ -105,6 +120,11 @@ class World:
         self.attached: set[str] = set()
         self.overlay: dict[str, dict[int, int]] = {}
         self.worker_queue = "xms-data"
+        self.guest_id = ""
+        self.vm_nics: tuple[VmNic, ...] = ()
+        self.os_type = "linux"
+        self.conversions: list[Convert] = []
+        self.looked_for: list[LookBeforeConversion] = []
         self.calls: list[str] = []
         self.fail: dict[str, list[BaseException]] = defaultdict(list)
         self.before: dict[str, Callable[[], None]] = {}
@@ -128,6 +148,9 @@ class World:
         self.consistency = ""
         self.reseed_reason = ""
         self.given_up = ""
+        self.cheap_snapshots = False
+        self.volume_snapshots: dict[str, dict[int, int]] = {}
+        self.not_reverted: set[int] = set()
 
     def write(self, key: int, block: int) -> None:
         """The guest writes a block that was never written so before."""
@@ -186,7 +209,16 @@ class World:
             VmDisk(key=key, label=f"Hard disk {key - 1999}", capacity=disk.capacity, path=f"[ds1] {key}.vmdk")
             for key, disk in self.disks.items()
         )
-        return VmDetails(moref="vm-101", name=order.vm, power_state=self.power, cpus=1, memory=1 << 30, disks=disks)
+        return VmDetails(
+            moref="vm-101",
+            name=order.vm,
+            power_state=self.power,
+            cpus=1,
+            memory=1 << 30,
+            guest_id=self.guest_id,
+            disks=disks,
+            nics=self.vm_nics,
+        )
 
     @activity.defn
     async def enable_change_tracking(self, order: VmOrder) -> ChangeTracking:
@@ -276,6 +308,13 @@ class World:
         self.annotation = order.text
         return Done()
 
+    @activity.defn
+    async def unmark_migrated(self, order: VmOrder) -> Done:
+        del order
+        self._called("unmark_migrated")
+        self.annotation = ""
+        return Done()
+
     # --- the copy -----------------------------------------------------------------------------------------------------
 
     @activity.defn
@@ -355,7 +394,39 @@ class World:
             Nic(key=4000 + place, label="NIC", mac="", source_network=mapping.source, network=mapping.network)
             for place, mapping in enumerate(order.spec.network_map)
         )
-        return TargetChecked(project_id="p", flavor_id="f", cloud="lab", nics=nics)
+        return TargetChecked(
+            project_id="p", flavor_id="f", cloud="lab", nics=nics, cheap_snapshots=self.cheap_snapshots
+        )
+
+    @activity.defn
+    async def snapshot_volumes(self, order: SnapshotVolumes) -> VolumesSnapshotted:
+        self._called("snapshot_volumes")
+        made = []
+        for disk in order.disks:
+            volume_id = disk.volume_id or ""
+            self.volume_snapshots[f"of {volume_id}"] = dict(self.volumes[volume_id])
+            snapshot = VolumeSnapshot(
+                disk_key=disk.key, volume_id=volume_id, snapshot_id=f"of {volume_id}", baseline=disk.baseline
+            )
+            made.append(snapshot)
+        return VolumesSnapshotted(snapshots=tuple(made))
+
+    @activity.defn
+    async def revert_volumes(self, order: RevertVolumes) -> VolumesReverted:
+        self._called("revert_volumes")
+        keys = [each.disk_key for each in order.snapshots if each.disk_key not in self.not_reverted]
+        for each in order.snapshots:
+            if each.disk_key in keys:
+                self.volumes[each.volume_id] = self.volume_snapshots.pop(each.snapshot_id)
+        refused = tuple(f"disk {key} was not reverted" for key in sorted(self.not_reverted))
+        return VolumesReverted(disk_keys=tuple(keys), refused=refused)
+
+    @activity.defn
+    async def remove_volume_snapshots(self, order: VolumesOrder) -> SnapshotsLeft:
+        del order
+        self._called("remove_volume_snapshots")
+        self.volume_snapshots.clear()
+        return SnapshotsLeft()
 
     @activity.defn
     async def make_volume(self, order: MakeVolume) -> VolumeMade:
@@ -481,15 +552,30 @@ class World:
     # --- the conversion -----------------------------------------------------------------------------------------------
 
     @activity.defn
+    async def look_before_conversion(self, order: LookBeforeConversion) -> Done:
+        self.looked_for.append(order)
+        self._called("look_before_conversion")
+        return Done()
+
+    @activity.defn
     async def convert(self, order: Convert) -> Converted:
         self._called("convert")
+        self.conversions.append(order)
         key = order.disks[0].key
+        if order.options.skip:
+            return Converted(written=(), worker_queue=self.worker_queue, root_disk_key=key, skipped=True)
         self.overlay = {order.disks[0].volume_id or "": {1: -2, 3: -3}}
         written = ByteRanges([(1 * BLOCK, BLOCK), (3 * BLOCK, BLOCK)])
         return Converted(
             written=(DiskWritten(disk_key=key, ranges=written.encode(), bytes=written.total),),
             worker_queue=self.worker_queue,
             root_disk_key=key,
+            os_type=self.os_type,
+            os_distro="debian",
+            os_version="12",
+            program_seconds=61.5,
+            accelerator="tcg",
+            remarks=remarks(order.options, self.os_type),
         )
 
     @activity.defn

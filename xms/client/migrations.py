@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from temporalio.client import (
@@ -30,16 +30,21 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from workflows.names import PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
+from workflows.names import DATA_QUEUE, PAUSED, PHASE, PROJECT, SOURCE, TASK_QUEUE, VM
 from xms.client.connection import explained
 from xms.client.failures import unwrap
 from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, phase_of, search
 from xms.client.live import with_live_figures
 from xms.client.questions import Answer, Questions
+from xms.cutover import CutoverOrder
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
 from xms.models import Command, MigrationSpec, Phase, Receipt, job_id
+from xms.orders.conversion import ConversionLog, ReadConversionLog
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
-from xms.orders.target import MigrationChecked
+from xms.orders.target import CheckCutover, MigrationChecked
+from xms.prediction import prediction_of
+from xms.report.build import report_of
+from xms.report.model import Report
 from xms.status import Events, JobReport, JobStatus
 
 Verb = Literal[
@@ -63,6 +68,9 @@ CALL: Final = timedelta(seconds=10)
 
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
+
+NO_POLLER: Final = "no poller seen"
+"""Of what the server says to a query when no worker has asked for work lately, which is no fault of the workflow."""
 
 LISTING: Final = timedelta(seconds=25)
 """For the answers of all jobs of a listing together."""
@@ -172,7 +180,8 @@ class Migrations(Questions):
                 return (await self._report(description)).status
             case WorkflowExecutionStatus.RUNNING:
                 answered = await self._ask(description, "status", JobStatus)
-                return await with_live_figures(answered, description, self.client.data_converter)
+                live = await with_live_figures(answered, description, self.client.data_converter)
+                return live.model_copy(update={"prediction": prediction_of(live, datetime.now(UTC))})
             case _:
                 return broken_off(await self._ask(description, "status", JobStatus), description)
 
@@ -180,9 +189,15 @@ class Migrations(Questions):
         """The job's story, oldest first. The same errors as `status`."""
         description = await self._describe(job_id)
         if description.status is WorkflowExecutionStatus.COMPLETED:
-            return Events(events=(await self._report(description)).events)
+            report = await self._report(description)
+            return Events(events=report.events, dropped=report.dropped)
         await self._see_a_worker(f"job {job_id} cannot be asked", means="the job itself is safe in Temporal")
         return await self._ask(description, "events", Events)
+
+    async def report(self, job_id: str) -> Report:
+        """What became of a job, and how, in any phase. The same errors as `status`."""
+        status = await self.status(job_id)
+        return report_of(status, await self.events(job_id), datetime.now(UTC))
 
     async def list(
         self,
@@ -262,6 +277,36 @@ class Migrations(Questions):
             }
         )
 
+    async def conversion_log(self, job_id: str) -> ConversionLog:
+        """The end of the log of the job's last conversion, the running one included, from the worker that has it.
+
+        Raises:
+            JobNotFound: there is no such job.
+            Refused: no conversion of it has begun yet.
+            NoWorker: the worker that has the log does not answer.
+            ConversionLost: it has none any more.
+        """
+        status = await self.status(job_id)
+        running = (status.conversion.worker_queue,) if status.conversion else ()
+        cutovers = (*([status.cutover] if status.cutover else ()), *reversed(status.earlier_cutovers))
+        queue = next((found for found in (*running, *(cutover.converted_by for cutover in cutovers)) if found), "")
+        if not queue:
+            raise Refused(
+                f"job {job_id} has no log of a conversion", because="virt-v2v has not run for it yet", do="cut it over"
+            )
+        order = ReadConversionLog(job_id=job_id, worker_queue=queue)
+        what = f"the log of the conversion of {job_id} could not be read"
+        try:
+            return await self._operation("ConversionLogWorkflow", order, ConversionLog, what)
+        except NoWorker as silent:
+            raise NoWorker(
+                what,
+                because=f"only worker {queue.removeprefix(f'{DATA_QUEUE}-')} has it, and it does not answer: "
+                f"{silent.because}",
+                means="the log is lost with that worker's data directory; the job's own trouble has its last lines",
+                do=f"start that worker again, or see: xms migration show {job_id} --output json",
+            ) from None
+
     # --- what the workers are asked -----------------------------------------------------------------------------------
 
     async def check(self, spec: MigrationSpec) -> MigrationChecked:
@@ -275,6 +320,21 @@ class Migrations(Questions):
         await self._see_it_is_free(spec)
         what = f"the migration of {spec.vm} could not be checked"
         return await self._operation("CheckMigrationWorkflow", spec, MigrationChecked, what)
+
+    async def check_cutover(self, status: JobStatus, order: CutoverOrder) -> MigrationChecked:
+        """Whether a cutover would pass its gates now: the VM and the target are looked at, nothing is changed.
+
+        Args:
+            status: the job's.
+            order: how the cutover would be ordered.
+
+        Raises:
+            NoWorker: no worker runs, or none finished in time.
+            XmsError: what stands against it, in the class and the words of the worker.
+        """
+        question = CheckCutover(spec=status.spec.remapped(order.network_map), moref=status.moref, known=status.nics)
+        what = f"the cutover of {status.spec.vm} could not be checked"
+        return await self._operation("CheckCutoverWorkflow", question, MigrationChecked, what)
 
     async def preflight_of(self, spec: MigrationSpec) -> PreflightReport:
         """The preflight of a migration as it would be submitted; the report has this one VM.
@@ -348,6 +408,8 @@ class Migrations(Questions):
                     raise _no_answer(what, job, means) from None
                 except RPCError as error:
                     if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
+                        raise _no_answer(what, job, means) from None
+                    if error.status is RPCStatusCode.FAILED_PRECONDITION and NO_POLLER in error.message:
                         raise _no_answer(what, job, means) from None
                     if error.status is RPCStatusCode.FAILED_PRECONDITION:
                         # Workers are there, and every try to go on with the job fails in the workflow's code.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -66,13 +67,12 @@ class Overlay:
             repeated.
         """
         try:
-            self._run("rebase", "-u", "-q", "-f", "qcow2", "-b", volume_path, "-F", "raw", str(self.path), pulse=pulse)
             # -d keeps the overlay as it is: emptying it takes time, and it is removed at the end anyway.
-            self._run("commit", "-q", "-d", "-f", "qcow2", str(self.path), pulse=pulse, timeout=COMMIT_SECONDS)
-        except ConversionFailed as error:
+            self._run("commit", "-q", "-d", self._over(volume_path), pulse=pulse, timeout=COMMIT_SECONDS)
+        except (ConversionFailed, OSError) as error:
             raise WriteFailed(
                 f"the conversion was not committed to {volume_path}",
-                because=error.because,
+                because=error.because if isinstance(error, ConversionFailed) else str(error),
                 means="the volume holds part of it until the commit is repeated",
             ) from error
         try:
@@ -83,6 +83,21 @@ class Overlay:
                 because=error.strerror or "",
                 means="the volume may lack part of it until the commit is repeated",
             ) from error
+
+    def keep(self) -> None:
+        """Have it survive a failure of the machine's power.
+
+        Raises:
+            OSError: the file system did not take it.
+        """
+        _flush(str(self.path))
+
+    def _over(self, volume_path: str) -> str:
+        """qemu-img's name of the overlay over the volume where it is now; the file itself is not changed for it."""
+        driver = "host_device" if stat.S_ISBLK(Path(volume_path).stat().st_mode) else "file"
+        below = {"driver": "raw", "file": {"driver": driver, "filename": volume_path}}
+        own = {"driver": "qcow2", "file": {"driver": "file", "filename": str(self.path)}, "backing": below}
+        return f"json:{json.dumps(own)}"
 
     def _map(self, *arguments: str, pulse: Pulse) -> list[dict[str, Any]]:
         answer = json.loads(self._run("map", "--output=json", *arguments, pulse=pulse))

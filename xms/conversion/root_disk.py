@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from xms.conversion.guest_description import disk_place
+from xms.conversion.partitions import has_efi_system_partition
 
 BOOT_CODE: Final = 440
 """Bytes of a boot sector before the partition table that hold code; all zero on a disk that only holds data."""
 SIGNATURE: Final = slice(510, 512)
 
 
-def root_disk(paths: Sequence[str], *, root_device: str, system_partitions: Sequence[str]) -> int:
+def root_disk(
+    paths: Sequence[str], *, root_device: str = "", system_partitions: Sequence[str] = (), uefi: bool = False
+) -> int:
     """The place of the disk to boot from.
 
     With UEFI it is the disk of the EFI system partition. With BIOS it is a disk with a boot sector: that of the root
@@ -22,8 +25,9 @@ def root_disk(paths: Sequence[str], *, root_device: str, system_partitions: Sequ
 
     Args:
         paths: the volumes, in the order of the guest's disks, as the conversion found them.
-        root_device: the root file system as virt-v2v names it ('/dev/sda1', '/dev/vg/root').
-        system_partitions: EFI system partitions as virt-v2v names them; empty with BIOS.
+        root_device: the root file system as virt-v2v names it ('/dev/sda1', '/dev/vg/root'); empty: it was not asked.
+        system_partitions: EFI system partitions as virt-v2v names them; empty with BIOS, or where it was not asked.
+        uefi: the guest's firmware; where virt-v2v was not asked, the partition tables are.
 
     Raises:
         OSError: a volume cannot be read.
@@ -32,6 +36,10 @@ def root_disk(paths: Sequence[str], *, root_device: str, system_partitions: Sequ
         place = disk_place(device)
         if place is not None and place < len(paths):
             return place
+    if uefi:
+        for place, path in enumerate(paths):
+            if has_efi_system_partition(path):
+                return place
     root = disk_place(root_device)
     root = root if root is not None and root < len(paths) else None
     bootable = [place for place, path in enumerate(paths) if has_boot_sector(path)]

@@ -3,7 +3,7 @@
 A directory a job below the worker's data directory: the overlays, `record.json` and virt-v2v's log. Nothing reaches a
 volume before the commit, and a commit is refused when anybody had the volume since the overlay was made: an overlay
 fits only the bytes that it was made over. Whether anybody had it is told by the tokens of the claims (see
-`xms.openstack.lease`).
+`xms.openstack.lease`): those of a commit say whose commit they belong to.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -18,18 +19,20 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from xms.config import Config
-from xms.conversion import virt_v2v
+from xms.conversion import keys, virt_v2v
+from xms.conversion.causes import UNCHANGED
 from xms.conversion.guest_description import describe
+from xms.conversion.log import directory_of, log_of
+from xms.conversion.options import remarks
 from xms.conversion.overlay import Overlay
 from xms.conversion.root_disk import root_disk
-from xms.errors import ConversionFailed, ConversionLost, WriteFailed
+from xms.conversion.stages import Stages
+from xms.errors import ConversionFailed, ConversionLost, WriteFailed, XmsError
 from xms.models import Model
 from xms.openstack.claim import Claim
 from xms.orders.conversion import Committed, Convert, Converted, DiskWritten
-from xms.pulse import Pulse
 
 RECORD: Final = "record.json"
-LOG: Final = "virt-v2v.log"
 OVERLAYS: Final = "overlays"
 RANGES_LIMIT: Final = 1 << 20
 """Characters of all disks' ranges together: Temporal's payloads end at 2 MiB."""
@@ -41,6 +44,12 @@ class Record(Model):
     tokens: dict[str, tuple[str, ...]] = Field(description="volume id -> the claims under which the overlay fits it")
     bytes: int
     committed: bool = False
+    conversion: str = Field(default="", description="unique; the claims of its commit begin with it")
+
+    def succeeds(self, volume_id: str, previous: str) -> bool:
+        """Whether nobody but this conversion had the volume since, by the token of the claim that was there before."""
+        ours = bool(self.conversion) and previous.startswith(f"{self.conversion}.")
+        return ours or previous in self.tokens.get(volume_id, ())
 
 
 class Conversion:
@@ -49,66 +58,61 @@ class Conversion:
     def __init__(self, config: Config, job_id: str) -> None:
         self._config = config
         self._job_id = job_id
-        self._directory = config.worker.data_dir / "conversions" / job_id.replace("/", "-")
+        self._directory = directory_of(config, job_id)
 
     @property
     def log(self) -> Path:
         """virt-v2v's output; it outlives a failure and a roll-back."""
-        return self._directory / LOG
+        return log_of(self._config, self._job_id)
 
-    def convert(self, order: Convert, claims: Sequence[Claim], queue: str, pulse: Pulse) -> Converted:
+    def convert(self, order: Convert, claims: Sequence[Claim], queue: str, stages: Stages, *, kvm: bool) -> Converted:
         """Convert the guest on new overlays over the claimed volumes, which are only read.
 
         Args:
             order: the guest; its disks are in the order of `claims`.
             claims: one a disk.
             queue: the task queue of this worker, where the commit has to come.
-            pulse: shown while it runs; it keeps the claims, too.
+            stages: shown while it runs; they keep the claims, too.
+            kvm: whether the appliance runs on KVM.
 
         Raises:
             ConversionFailed: virt-v2v could not; nothing was changed.
+            ConfigurationError: this worker lacks a key that the order names.
             ProgramMissing: virt-v2v or qemu-img is not installed.
         """
         began = time.monotonic()
         try:
             self.discard()
-            # The overlays hold a guest's data.
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (self._directory / OVERLAYS).mkdir()
-            overlays = [Overlay.over(claim.path, self._overlay(claim.volume_id).path, pulse) for claim in claims]
-            description = self._directory / "guest.xml"
-            description.write_text(describe(order, [overlay.path for overlay in overlays]))
-            outcome = virt_v2v.run(
-                self._config.conversion,
-                description=description,
-                data_dir=self._config.worker.data_dir,
-                log=self.log,
-                vm=order.vm.vm,
-                pulse=pulse,
-            )
+            if order.options.skip:
+                return self._as_it_is(order, claims, queue, began)
+            outcome, seconds = self._on_overlays(order, claims, stages, kvm=kvm)
             root = root_disk(
                 [claim.path for claim in claims],
                 root_device=outcome.root_device,
                 system_partitions=outcome.system_partitions,
             )
+            stages.enter("reading what was written")
             # A volume is larger than its disk where that is no whole GiB; what is beyond the disk nobody copies again.
             ranges = [
-                overlay.written(claim.path, pulse).below(disk.capacity)
-                for overlay, claim, disk in zip(overlays, claims, order.disks, strict=True)
+                self._overlay(claim.volume_id).written(claim.path, stages.show).below(disk.capacity)
+                for claim, disk in zip(claims, order.disks, strict=True)
             ]
-        except ConversionFailed:
-            # Nobody can commit them: they would only take the worker's space.
-            self.discard()
-            raise
+            # The record says that they can be committed, also after a failure of this machine's power.
+            for claim in claims:
+                self._overlay(claim.volume_id).keep()
         except OSError as error:
             self.discard()
-            raise ConversionFailed(
-                f"{order.vm.vm} was not converted", because=str(error), means=virt_v2v.UNCHANGED
-            ) from error
+            raise ConversionFailed(f"{order.vm.vm} was not converted", because=str(error), means=UNCHANGED) from error
+        except XmsError as error:
+            # Nobody can commit what is there: it would only take the worker's space.
+            self.discard()
+            error.worker_queue = queue
+            raise
         for claim in claims:
             claim.check()
         self._write(
             Record(
+                conversion=uuid.uuid4().hex,
                 tokens={claim.volume_id: (claim.token,) for claim in claims},
                 bytes=sum(written.total for written in ranges),
             )
@@ -128,6 +132,52 @@ class Conversion:
             os_distro=outcome.os_distro,
             os_version=outcome.os_version,
             seconds=time.monotonic() - began,
+            program_seconds=seconds,
+            accelerator="kvm" if kvm else "tcg",
+            remarks=remarks(order.options, outcome.os_type),
+        )
+
+    def _on_overlays(
+        self, order: Convert, claims: Sequence[Claim], stages: Stages, *, kvm: bool
+    ) -> tuple[virt_v2v.Outcome, float]:
+        """Run virt-v2v; what it found, and how many seconds it took."""
+        # The overlays hold a guest's data.
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._directory / OVERLAYS).mkdir()
+        stages.enter("making overlays")
+        paths = [Overlay.over(claim.path, self._overlay(claim.volume_id).path, stages.show).path for claim in claims]
+        description = self._directory / "guest.xml"
+        description.write_text(describe(order, paths))
+        keys_dir, names = self._config.conversion.keys_dir, order.options.luks_keys
+        job = virt_v2v.Job(
+            vm=order.vm.vm,
+            description=description,
+            log=self.log,
+            data_dir=self._config.worker.data_dir,
+            arguments=[
+                *keys.arguments(keys_dir, names, [claim.path for claim in claims]),
+                *virt_v2v.static_addresses(order.options, order.nics),
+            ],
+            kvm=kvm,
+            see=f"xms migration log {self._job_id}",
+        )
+        began = time.monotonic()
+        outcome = virt_v2v.run(self._config.conversion, job, stages)
+        seconds = time.monotonic() - began
+        virt_v2v.refuse_without_drivers(job.vm, outcome, self.log.read_text(errors="replace"), job.see)
+        return outcome, seconds
+
+    def _as_it_is(self, order: Convert, claims: Sequence[Claim], queue: str, began: float) -> Converted:
+        """A guest that is ready: nothing is written, so that there is nothing to commit either."""
+        uefi = order.firmware in ("efi", "uefi")
+        root = root_disk([claim.path for claim in claims], uefi=uefi)
+        return Converted(
+            written=(),
+            worker_queue=queue,
+            root_disk_key=order.disks[root].key,
+            firmware="uefi" if uefi else "bios",
+            seconds=time.monotonic() - began,
+            skipped=True,
         )
 
     def committed(self) -> Committed | None:
@@ -139,7 +189,7 @@ class Conversion:
         record = self._read()
         return Committed(bytes=record.bytes) if record.committed else None
 
-    def commit(self, claims: Sequence[Claim], pulse: Pulse) -> Committed:
+    def commit(self, claims: Sequence[Claim], stages: Stages) -> Committed:
         """Write the overlays into the claimed volumes and flush them; may be repeated after a crash at any moment.
 
         Raises:
@@ -152,19 +202,28 @@ class Conversion:
         for claim, overlay in zip(claims, overlays, strict=True):
             if not overlay.path.exists():
                 raise self._lost(f"{overlay.path} is gone")
-            if claim.previous not in record.tokens.get(claim.volume_id, ()):
+            if not record.succeeds(claim.volume_id, claim.previous):
                 raise self._lost(f"somebody had volume {claim.volume_id} since the guest was converted")
-        # Before the first write: a repetition has to know that the holder before it was this one.
-        record = record.model_copy(
-            update={"tokens": {claim.volume_id: (*record.tokens[claim.volume_id], claim.token) for claim in claims}}
-        )
-        self._write(record)
-        for claim, overlay in zip(claims, overlays, strict=True):
+        for number, (claim, overlay) in enumerate(zip(claims, overlays, strict=True), start=1):
             claim.check()
-            overlay.commit(claim.path, pulse)
+            stages.enter(f"writing the conversion into volume {number} of {len(claims)}")
+            overlay.commit(claim.path, stages.show)
         self._write(record.model_copy(update={"committed": True}))
         self._remove_overlays()
         return Committed(bytes=record.bytes)
+
+    def heritage(self, volume_id: str, previous: str) -> str:
+        """How the token of a claim for the commit begins, given that of the claim before it.
+
+        The volume itself keeps so, from the moment of the claim on, that it was in no other hands: a worker that is
+        killed right after it loses nothing, however often that happens. A claim that follows a stranger's does not
+        begin so, and neither can any after it.
+
+        Raises:
+            ConversionLost: this worker has no such conversion.
+        """
+        record = self._read()
+        return f"{record.conversion}." if record.conversion and record.succeeds(volume_id, previous) else ""
 
     def discard(self) -> None:
         """Forget the conversion; only its log stays. None is a success."""

@@ -1,63 +1,28 @@
-"""virt-v2v-in-place: how it is run, what it found, and why it failed."""
+"""virt-v2v-in-place: how it is run, and what it found."""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from xms import programs
 from xms.config import ConversionConfig
+from xms.conversion.causes import UNCHANGED, failure, last_words, tail
+from xms.conversion.stages import Stages
+from xms.cutover import ConversionOptions
 from xms.errors import ConversionFailed
-from xms.pulse import Pulse
-
-UNCHANGED: Final = "the volumes are still the replica; nothing of the conversion was written to them"
+from xms.models import Nic
 
 BLOCK_BUSES: Final = {"virtio-blk": "virtio", "virtio-scsi": "scsi", "ide": "ide"}
 NET_MODELS: Final = {"virtio-net": "virtio", "e1000": "e1000", "rtl8139": "rtl8139"}
 MACHINES: Final = {"i440fx": "pc", "q35": "q35", "virt": "virt"}
 
-# What virt-v2v says, and what it means to who migrates. The first that fits counts.
-CAUSES: Final = (
-    (
-        r"not enough (free )?space for conversion",
-        "a file system of the guest is too full to install drivers into",
-        "free space in the source VM (100 MiB on / and /boot do), then retry",
-    ),
-    (
-        r"No space left on device",
-        "this worker's data directory is full",
-        "free space on the worker, then retry",
-    ),
-    (
-        r"hibernat|fast (restart|startup)|unable to mount the disk image for writing|not cleanly unmounted",
-        "a Windows that is hibernated, or was shut down by fast start-up, cannot be changed",
-        "turn hibernation and fast start-up off in the source VM (powercfg /h off), then cut over again",
-    ),
-    (
-        r"encrypt|LUKS|BitLocker|passphrase",
-        "its disks are encrypted",
-        "decrypt them in the source VM, or migrate it by other means",
-    ),
-    (
-        r"no operating system|No root device found|could not detect the source guest|inspection found no",
-        "no operating system was found on its disks",
-        "check that the VM boots from one of its own disks",
-    ),
-    (
-        r"multiboot|more than one operating system|dual-boot",
-        "there is more than one operating system on its disks",
-        "migrate it by other means",
-    ),
-    (
-        r"unable to convert this guest|no conversion module|not supported|unsupported",
-        "virt-v2v does not support this guest",
-        "see virt-v2v-support(1) for the guests that it converts",
-    ),
-)
+NO_DRIVERS: Final = re.compile(r"there (?:are|is) no virtio (?:network |block device )?drivers? .*", re.IGNORECASE)
+"""virt-v2v warns, and leaves such a Windows with emulated devices."""
 
 
 @dataclass(frozen=True)
@@ -75,56 +40,111 @@ class Outcome:
     system_partitions: tuple[str, ...] = field(default=())
 
 
-def run(config: ConversionConfig, *, description: Path, data_dir: Path, log: Path, vm: str, pulse: Pulse) -> Outcome:
-    """Convert the guest that the description names, in place on its disks, which are overlays.
+@dataclass(frozen=True)
+class Job:
+    """One run of virt-v2v.
 
     Args:
-        config: program, memory, time limit, use of KVM.
-        description: libvirt XML.
-        data_dir: the appliance is cached below it.
-        log: takes the program's verbose output.
         vm: for messages.
-        pulse: shown while it runs.
+        description: libvirt XML.
+        log: takes the program's verbose output.
+        data_dir: the appliance is cached below it.
+        arguments: of the program, beside those that it always has.
+        kvm: whether its appliance runs on KVM.
+        see: how the operator sees the log.
+    """
+
+    vm: str
+    description: Path
+    log: Path
+    data_dir: Path
+    arguments: Sequence[str] = ()
+    kvm: bool = False
+    see: str = ""
+
+
+def run(config: ConversionConfig, job: Job, stages: Stages) -> Outcome:
+    """Convert the guest that the description names, in place on its disks, which are overlays.
 
     Raises:
-        ConversionFailed: it could not; with the cause as far as it is known, and the log.
+        ConversionFailed: it could not; with the cause as far as it is known, and the end of the log.
         ProgramMissing: virt-v2v is not installed.
     """
-    machine_readable = log.with_suffix(".jsonl")
+    machine_readable = job.log.with_suffix(".jsonl")
     machine_readable.unlink(missing_ok=True)
-    cache, large = data_dir / "libguestfs", data_dir / "tmp"
-    for directory in (cache, large):
+    large = job.data_dir / "tmp"
+    for directory in (job.data_dir / "libguestfs", large):
         directory.mkdir(parents=True, exist_ok=True)
-    argv = [config.program, "-v", "-x", f"--machine-readable=file:{machine_readable}", "-i", "libvirtxml"]
+    # More than one operating system is asked about by default, and there is nobody to answer.
+    argv = [config.program, "-v", "-x", f"--machine-readable=file:{machine_readable}", "--root", "single"]
+    argv += [*job.arguments, "-i", "libvirtxml", str(job.description)]
     # Its sockets need a short path, and what a killed run leaves there is removed with the directory.
     with tempfile.TemporaryDirectory(prefix="xms-v2v-") as short:
         try:
             status = programs.run(
-                [*argv, str(description)],
-                output=log,
-                pulse=pulse,
+                argv,
+                output=job.log,
+                pulse=stages.of_virt_v2v(machine_readable),
                 timeout=config.timeout_seconds,
-                environment={
-                    "LIBGUESTFS_BACKEND": "direct",
-                    # libguestfs takes /dev/kvm wherever it can open it, and hangs where it does not work.
-                    "LIBGUESTFS_BACKEND_SETTINGS": "" if config.use_kvm else "force_tcg",
-                    "LIBGUESTFS_MEMSIZE": str(config.memory_mib),
-                    "LIBGUESTFS_CACHEDIR": str(cache),
-                    "VIRT_V2V_TMPDIR": str(large),
-                    "TMPDIR": short,
-                },
+                environment=_environment(config, job, short=short, large=large),
             )
         except programs.TookTooLong:
-            raise ConversionFailed(
-                f"the conversion of {vm} did not end",
+            error = ConversionFailed(
+                f"the conversion of {job.vm} did not end",
                 because=f"it took longer than {config.timeout_seconds:.0f} s",
                 means=UNCHANGED,
-                do=f"see {log}, or raise conversion.timeout_seconds",
-            ) from None
-    text = log.read_text(errors="replace")
+                do=f"raise conversion.timeout_seconds where the guest needs more; its log: {job.see}",
+            )
+            error.log_tail = tail(job.log.read_text(errors="replace"))
+            raise error from None
+    text = job.log.read_text(errors="replace")
     if status != 0:
-        raise failure(vm, status, _errors(machine_readable) or _last_error(text), log)
+        raise failure(job.vm, status, said=last_words(machine_readable, text), text=text, see=job.see)
     return parse(text)
+
+
+def _environment(config: ConversionConfig, job: Job, *, short: str, large: Path) -> dict[str, str]:
+    told = {
+        "LIBGUESTFS_BACKEND": "direct",
+        # libguestfs takes /dev/kvm wherever it can open it, and hangs where it does not work.
+        "LIBGUESTFS_BACKEND_SETTINGS": "" if job.kvm else "force_tcg",
+        "LIBGUESTFS_MEMSIZE": str(config.memory_mib),
+        "LIBGUESTFS_CACHEDIR": str(job.data_dir / "libguestfs"),
+        "VIRT_V2V_TMPDIR": str(large),
+        "TMPDIR": short,
+        "XDG_RUNTIME_DIR": short,
+    }
+    return told | ({"VIRTIO_WIN": str(config.virtio_win)} if config.virtio_win else {})
+
+
+def static_addresses(options: ConversionOptions, nics: Sequence[Nic]) -> list[str]:
+    """What virt-v2v is told of the guest's addresses; a NIC is named by the MAC that it has on the target.
+
+    The form is `mac:ip:address,gateway,length,nameserver,...` (virt-v2v(1)); version 2.2 takes no empty gateway.
+    """
+    target = {nic.mac: nic.port_mac or nic.mac for nic in nics}
+    told = []
+    for static in options.static_addresses:
+        fields = (static.address, static.gateway, str(static.prefix_length), *static.nameservers)
+        told += ["--mac", f"{target.get(static.mac, static.mac)}:ip:{','.join(fields)}"]
+    return told
+
+
+def refuse_without_drivers(vm: str, outcome: Outcome, text: str, see: str) -> None:
+    """A Windows that got no virtio drivers would boot from emulated devices, or not at all.
+
+    Raises:
+        ConversionFailed: it got none.
+    """
+    found = NO_DRIVERS.search(text)
+    if outcome.os_type == "windows" and outcome.block_bus == "ide":
+        raise ConversionFailed(
+            f"{vm} was not converted",
+            because="virt-v2v found no virtio drivers for this Windows" + (f" ({found[0].strip()})" if found else ""),
+            means=UNCHANGED,
+            do="install virtio-win on the worker, or name a directory or an ISO of it in conversion.virtio_win, then "
+            f"cut over again; its log: {see}",
+        )
 
 
 def parse(text: str) -> Outcome:
@@ -151,43 +171,3 @@ def parse(text: str) -> Outcome:
         root_device=value("i_root"),
         system_partitions=tuple(re.findall(r"/dev/[^\s,\]]+", firmware)),
     )
-
-
-def failure(vm: str, status: int, said: str, log: Path) -> ConversionFailed:
-    """The error for a virt-v2v that ended with `status` after it said `said`."""
-    what = f"{vm} was not converted"
-    if status < 0:
-        return ConversionFailed(
-            what,
-            because=f"virt-v2v was ended by signal {-status}; signal 9 mostly means that the worker ran out of memory",
-            means=UNCHANGED,
-            do=f"see {log} and the worker's kernel log, then cut over again",
-        )
-    for pattern, cause, remedy in CAUSES:
-        if re.search(pattern, said, re.IGNORECASE):
-            return ConversionFailed(
-                what, because=f"{cause} (virt-v2v: {said})", means=UNCHANGED, do=f"{remedy}; log: {log}"
-            )
-    return ConversionFailed(
-        what, because=f"virt-v2v: {said or f'exit status {status}'}", means=UNCHANGED, do=f"see {log}"
-    )
-
-
-def _errors(machine_readable: Path) -> str:
-    """The errors among the JSON lines; "" where the program wrote none or died in the middle of a line."""
-    if not machine_readable.exists():
-        return ""
-    said = []
-    for line in machine_readable.read_text(errors="replace").splitlines():
-        try:
-            message = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(message, dict) and message.get("type") == "error":
-            said.append(str(message.get("message", "")).strip())
-    return "; ".join(said)
-
-
-def _last_error(text: str) -> str:
-    found = re.findall(r"^virt-v2v[\w-]*: error: (.*)$", text, re.MULTILINE)
-    return str(found[-1]) if found else ""

@@ -183,6 +183,7 @@ class Findings:
             cloud=cloud.name,
             nics=self.nics,
             zeroed_volumes=wanted.volume_type in config.zeroed_volume_types,
+            cheap_snapshots=wanted.volume_type in config.snapshot_volume_types,
         )
 
 

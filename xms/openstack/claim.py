@@ -13,7 +13,7 @@ from xms.openstack import attachments
 from xms.openstack.attach_by_cinder import AttachByCinder
 from xms.openstack.attach_way import AttachWay
 from xms.openstack.cloud import Cloud
-from xms.openstack.lease import Holder, Lease, MetadataLease
+from xms.openstack.lease import Heritage, Holder, Lease, MetadataLease
 from xms.openstack.steps import given_back
 from xms.pulse import Pulse
 
@@ -60,7 +60,7 @@ class Claim:
 
 
 @contextmanager
-def claim_volume(
+def claim_volume(  # noqa: PLR0913 - who takes what, and how
     cloud: Cloud,
     volume_id: str,
     *,
@@ -69,6 +69,7 @@ def claim_volume(
     lease_seconds: float,
     pulse: Pulse,
     way: AttachWay = DEFAULT_WAY,
+    heritage: Heritage | None = None,
 ) -> Iterator[Claim]:
     """Hold a volume of a job for writing, and have it as a path, by the way given. Use it on a thread that lives on.
 
@@ -88,7 +89,8 @@ def claim_volume(
     way.refuse(cloud, attachments.volume_of_job(cloud, volume_id, job_id))
     # In this order: an attachment that is listed here belongs to a holder whose record is read after it.
     left_behind = _after_instances(cloud, volume_id, pulse)
-    lease = Lease(MetadataLease(cloud, volume_id), volume=volume_id, worker=worker, seconds=lease_seconds)
+    store = MetadataLease(cloud, volume_id)
+    lease = Lease(store, volume=volume_id, worker=worker, seconds=lease_seconds, heritage=heritage)
     lease.claim(pulse)
     with ExitStack() as stack:
         stack.enter_context(given_back(f"the lease of volume {volume_id}", lease.release))
@@ -110,6 +112,7 @@ def claim_volumes(
     holder: Holder,
     pulse: Pulse,
     way: AttachWay = DEFAULT_WAY,
+    heritage: Heritage | None = None,
 ) -> Iterator[tuple[Claim, ...]]:
     """Hold several volumes of a job, in the order given; the first ones are kept while the others are waited for.
 
@@ -127,6 +130,7 @@ def claim_volumes(
                 lease_seconds=holder.lease_seconds,
                 pulse=keep_alive(tuple(claims), pulse),
                 way=way,
+                heritage=heritage,
             )
             claims.append(stack.enter_context(claim))
         yield tuple(claims)

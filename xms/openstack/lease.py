@@ -35,6 +35,10 @@ LOOKS_PER_LEASE: Final = 20
 RENEWALS_PER_LEASE: Final = 4
 
 
+Heritage = Callable[[str, str], str]
+"""Volume and the token of its claim before this one -> what the token of this one begins with; without slashes."""
+
+
 class LeaseStore(Protocol):
     """Where the record of one volume is kept."""
 
@@ -106,7 +110,14 @@ class Lease:
     """One worker's hold on one volume. Not for use by several threads at a time, except `check`."""
 
     def __init__(
-        self, store: LeaseStore, *, volume: str, worker: str, seconds: float, clock: Callable[[], float] = boot_clock
+        self,
+        store: LeaseStore,
+        *,
+        volume: str,
+        worker: str,
+        seconds: float,
+        clock: Callable[[], float] = boot_clock,
+        heritage: Heritage | None = None,
     ) -> None:
         self.seconds = seconds
         self.previous = ""
@@ -114,6 +125,7 @@ class Lease:
         self._store = store
         self._volume = volume
         self._clock = clock
+        self._heritage = heritage
         self._record = LeaseRecord(worker.replace("/", "-"), uuid.uuid4().hex, 0)
         self._started = 0.0
         self._lost = "it was never claimed"
@@ -132,6 +144,8 @@ class Lease:
             xms.errors.Interrupted: the pulse said so.
         """
         self._wait_until_free(pulse, rest)
+        if self._heritage is not None:
+            self._record = replace(self._record, token=self._heritage(self._volume, self.previous) + self.token)
         started = self._clock()
         self._store.write(str(self._record))
         rest(self.seconds * SETTLE_SHARE, pulse)

@@ -1,9 +1,7 @@
-"""A job's server: booted once, found again by its metadata, seen running, removed on roll-back."""
+"""A job's server: booted once, found again by its metadata, removed on roll-back."""
 
 from __future__ import annotations
 
-import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,13 +20,14 @@ from xms.errors import (
     VolumeFailed,
     XmsError,
 )
+from xms.evidence import last_lines
 from xms.openstack import attachments, user_data
 from xms.openstack.boot_record import BootRecord
 from xms.openstack.cloud import JOB_KEY, Cloud
 from xms.openstack.faults import translated
 from xms.openstack.volumes import MADE_BY, TEXT_LIMIT
 from xms.openstack.volumes import of_job as of_job_volumes
-from xms.orders.target import BootServer, SeenRunning, SeeRunning, ServerOrder
+from xms.orders.target import BootServer, ServerOrder
 from xms.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ TAIL_LINES: Final = 12
 ON_THE_WAY: Final = ("BUILD", "UNKNOWN")
 """What a server may be on its way to ACTIVE; Nova says UNKNOWN while it cannot reach the host's cell."""
 NOTHING_RAN: Final = "no guest ran on the volumes: they are as the conversion left them"
-STEADY_SECONDS: Final = 10.0
-"""How long a server without a console has to stay ACTIVE to count as running."""
 
 
 def boot(cloud: Cloud, order: BootServer, pulse: Pulse, *, user_data_dir: Path | None = None) -> str:
@@ -107,7 +104,7 @@ def _judge(cloud: Cloud, server: Server, record: BootRecord) -> None:
     """Write down that a guest may have run, unless the server itself says that it cannot."""
     try:
         # A list was seen to leave the fault out.
-        never_placed = _never_placed(_get(cloud, str(server.id)))
+        never_placed = _never_placed(get(cloud, str(server.id)))
     except TargetNotFound:
         never_placed = False
     if not never_placed:
@@ -195,47 +192,6 @@ def _disks(server: Server) -> list[VolumeAttachment]:
     return list(server.attached_volumes or ())
 
 
-def see_running(cloud: Cloud, order: SeeRunning, pulse: Pulse) -> SeenRunning:
-    """Wait for evidence that the guest runs.
-
-    With a regular expression: the server is ACTIVE and its console has a line that matches. Without: the console has
-    any output, or, where there is no console, the server stays ACTIVE for ten seconds.
-
-    Raises:
-        BootFailed: no evidence in time, or the server is no longer ACTIVE.
-        TargetRejected: the regular expression is none.
-    """
-    server_id = order.server.server_id or _the_server(cloud, order.server.target.job_id)
-    try:
-        wanted = re.compile(order.console_evidence) if order.console_evidence else None
-    except re.error as error:
-        raise TargetRejected(f"'{order.console_evidence}' is no regular expression", because=str(error)) from error
-    began = time.monotonic()
-
-    def look() -> str | None:
-        server = _get(cloud, server_id)
-        if server.status != "ACTIVE":
-            raise _failed(cloud, server, f"instance {server_id} is {server.status} instead of ACTIVE")
-        output = console(cloud, server_id)
-        if wanted is not None:
-            line = next((line for line in output.splitlines() if wanted.search(line)), None)
-            return None if line is None else f"console: {line.strip()}"
-        if output.strip():
-            return f"ACTIVE, console: {output.strip().splitlines()[-1].strip()}"
-        if time.monotonic() - began >= STEADY_SECONDS:
-            return f"ACTIVE for {STEADY_SECONDS:.0f} s, without a console"
-        return None
-
-    evidence = cloud.wait_for(look, timeout=order.timeout_seconds, pulse=pulse)
-    if evidence is None:
-        raise _failed(
-            cloud,
-            _get(cloud, server_id),
-            f"instance {server_id} gave no evidence of a running guest within {order.timeout_seconds} s",
-        )
-    return SeenRunning(evidence=evidence)
-
-
 def remove(cloud: Cloud, order: ServerOrder, pulse: Pulse) -> None:
     """Remove the job's server, and wait until it is gone and has let go of the volumes; none is a success.
 
@@ -249,7 +205,7 @@ def remove(cloud: Cloud, order: ServerOrder, pulse: Pulse) -> None:
     """
     if order.server_id:
         try:
-            server = _get(cloud, order.server_id)
+            server = get(cloud, order.server_id)
         except TargetNotFound:
             server = None
         if server is not None and (server.metadata or {}).get(JOB_KEY) != order.target.job_id:
@@ -259,11 +215,16 @@ def remove(cloud: Cloud, order: ServerOrder, pulse: Pulse) -> None:
             )
     for server in of_job(cloud, order.target.job_id):
         _delete(cloud, server, pulse)
-    _see_volumes_free(cloud, order.target.job_id, pulse)
+    if order.see_volumes_free:
+        see_volumes_free(cloud, order.target.job_id, pulse)
 
 
-def _see_volumes_free(cloud: Cloud, job_id: str, pulse: Pulse) -> None:
-    """Cinder lets go of a volume some seconds after its server is gone, or, where a back end hangs, never."""
+def see_volumes_free(cloud: Cloud, job_id: str, pulse: Pulse) -> None:
+    """Cinder lets go of a volume some seconds after its server is gone, or, where a back end hangs, never.
+
+    Raises:
+        VolumeFailed: it has not let go of one after some minutes.
+    """
     held: list[Volume] = []
 
     def look() -> bool | None:
@@ -318,42 +279,48 @@ def _boot_order(order: BootServer) -> list[str]:
     return [disk.volume_id for disk in disks if disk.volume_id is not None]
 
 
-def _get(cloud: Cloud, server_id: str) -> Server:
+def get(cloud: Cloud, server_id: str) -> Server:
+    """The server as it is now.
+
+    Raises:
+        TargetNotFound: there is none of that id.
+    """
     with translated(f"instance {server_id} was not read"):
         return cloud.compute.get_server(server_id)
-
-
-def _the_server(cloud: Cloud, job_id: str) -> str:
-    found = of_job(cloud, job_id)
-    if not found:
-        raise TargetNotFound(f"job {job_id} has no instance")
-    return str(found[0].id)
 
 
 def _wait_active(cloud: Cloud, server_id: str, record: BootRecord, pulse: Pulse) -> str:
     def look() -> str | None:
         try:
-            server = _get(cloud, server_id)
+            server = get(cloud, server_id)
         except TargetNotFound as error:
             raise BootFailed(f"instance {server_id} is gone", because="somebody removed it while it started") from error
         if server.status not in ("ACTIVE", *ON_THE_WAY):
             if _never_placed(server):
                 record.never_placed()
-            raise _failed(cloud, server, f"instance {server_id} went to {server.status}")
+            raise boot_failure(cloud, server, f"instance {server_id} went to {server.status}")
         return server_id if server.status == "ACTIVE" else None
 
     if cloud.wait_for(look, timeout=ACTIVE_SECONDS, pulse=pulse) is None:
-        raise _failed(
-            cloud, _get(cloud, server_id), f"instance {server_id} was not ACTIVE within {ACTIVE_SECONDS:.0f} s"
+        raise boot_failure(
+            cloud, get(cloud, server_id), f"instance {server_id} was not ACTIVE within {ACTIVE_SECONDS:.0f} s"
         )
     return server_id
 
 
-def _failed(cloud: Cloud, server: Server, what: str) -> BootFailed:
-    tail = "\n".join(console(cloud, str(server.id)).splitlines()[-TAIL_LINES:])
+def boot_failure(cloud: Cloud, server: Server, what: str, found: str = "") -> BootFailed:
+    """What to raise of a server that does not run, or not as it should: with Nova's fault and the console's end.
+
+    Args:
+        cloud: the target project.
+        server: as it was read last.
+        what: what is so.
+        found: what was found beside it.
+    """
+    tail = "\n".join(last_lines(console(cloud, str(server.id)), TAIL_LINES))
     request = _request_of(cloud, str(server.id))
     fault = _fault(server).strip() + (f" (request {request})" if request else "")
-    because = "\n".join(part for part in (fault.strip(), tail and f"the console ends with:\n{tail}") if part)
+    because = "\n".join(part for part in (found, fault.strip(), tail and f"the console ends with:\n{tail}") if part)
     return BootFailed(
         what,
         because=because or f"it is {server.status}, and its console is empty",
@@ -381,7 +348,7 @@ def _delete(cloud: Cloud, server: Server, pulse: Pulse) -> None:
 
     def gone() -> bool | None:
         try:
-            return True if _get(cloud, server_id).status in ("DELETED", "SOFT_DELETED") else None
+            return True if get(cloud, server_id).status in ("DELETED", "SOFT_DELETED") else None
         except TargetNotFound:
             return True
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field
 
 from xms.models import Baseline, Model
 from xms.orders.packing import packed, unpacked
+
+MARK: Final = "migrated by XMS job"
+"""What the line begins with that a completed cutover leaves on the source; the job's id follows."""
 
 
 class ListSources(Model):
@@ -280,12 +283,14 @@ class PowerOff(Model):
     vm: VmOrder
     shutdown_timeout_seconds: int = 300
     hard_power_off: bool = True
+    was_running: bool = Field(default=False, description="when the cutover began")
 
 
 class PoweredOff(Model):
     """The source is off, as vCenter says."""
 
-    how: str = Field(description="'guest shut down', 'powered off hard', 'was off'")
+    how: str = Field(description="'guest shut down', 'powered off hard', 'was off', 'went off unseen'")
+    because: str = Field(default="", description="why it did not go the gentle way; empty: it did")
 
 
 class PoweredOn(Model):

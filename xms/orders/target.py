@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import Field
 
-from xms.models import Disk, MigrationSpec, Model, Nic, SecureBoot
+from xms.cutover import Evidence
+from xms.models import Baseline, Disk, MigrationSpec, Model, Nic, SecureBoot
 from xms.orders.source import VmDetails
 
 
@@ -17,6 +20,7 @@ class CheckTarget(Model):
     known: tuple[Nic, ...] = Field(
         default=(), description="the NICs as an earlier check had them: a guest that is off reports no addresses"
     )
+    evidence: tuple[Evidence, ...] = Field(default=(), description="what a cutover's target has to be seen by")
 
 
 class TargetChecked(Model):
@@ -27,6 +31,15 @@ class TargetChecked(Model):
     cloud: str
     nics: tuple[Nic, ...] = ()
     zeroed_volumes: bool = Field(default=False, description="new volumes of this type read as zeroes")
+    cheap_snapshots: bool = Field(default=False, description="a volume of this type can go back to a snapshot")
+
+
+class CheckCutover(Model):
+    """Would a cutover of this job pass its gates?"""
+
+    spec: MigrationSpec = Field(description="with the mappings of that cutover")
+    moref: str = Field(description="the VM's id in the source")
+    known: tuple[Nic, ...] = Field(default=(), description="the job's NICs, as of CheckTarget")
 
 
 class MigrationChecked(Model):
@@ -80,6 +93,51 @@ class VolumesOrder(Model):
 
     target: TargetOrder
     volume_ids: tuple[str, ...]
+    after_server: bool = Field(default=False, description="an instance that was just removed may still hold them")
+
+
+class SnapshotVolumes(Model):
+    """One snapshot a volume, while the volumes are the replica; found again by its metadata where a crash left it."""
+
+    target: TargetOrder
+    disks: tuple[Disk, ...]
+    replica_of: datetime = Field(description="time of the snapshot of the source that the volumes equal, UTC")
+
+
+class VolumeSnapshot(Model):
+    """A snapshot of a volume in the cloud, made by this job for a roll-back."""
+
+    disk_key: int
+    volume_id: str
+    snapshot_id: str
+    baseline: Baseline = Field(default=Baseline(), description="what the volume equals once it is back at it")
+
+
+class VolumesSnapshotted(Model):
+    """The snapshots that are complete. One that is not is no reason to fail: a roll-back copies that disk in full."""
+
+    snapshots: tuple[VolumeSnapshot, ...]
+    missing: tuple[str, ...] = Field(default=(), description="one sentence for each disk without one, and why")
+
+
+class RevertVolumes(Model):
+    """Take volumes back to their snapshots, and remove these."""
+
+    target: TargetOrder
+    snapshots: tuple[VolumeSnapshot, ...]
+
+
+class VolumesReverted(Model):
+    """Which disks' volumes hold again what their snapshot held; nothing is known of the others."""
+
+    disk_keys: tuple[int, ...]
+    refused: tuple[str, ...] = Field(default=(), description="one sentence for each of the others")
+
+
+class SnapshotsLeft(Model):
+    """The job's snapshots of volumes are gone, but for these."""
+
+    left: tuple[str, ...] = Field(default=(), description="one sentence for each one that is not, and why")
 
 
 class MakePorts(Model):
@@ -141,13 +199,30 @@ class ServerOrder(Model):
 
     target: TargetOrder
     server_id: str = ""
+    see_volumes_free: bool = Field(default=True, description="wait until it has let go of its volumes, too")
+
+
+class CheckEvidence(Model):
+    """Could this worker see a target by these signs? Asked when a cutover is ordered, which may begin much later."""
+
+    evidence: tuple[Evidence, ...]
+    nics: tuple[Nic, ...] = ()
+
+
+class EvidenceChecked(Model):
+    """It could, as far as that can be told before the target is there."""
+
+    worker: str = Field(default="", description="the one that would look")
 
 
 class SeeRunning(Model):
     """Wait for evidence that the guest runs."""
 
     server: ServerOrder
-    console_evidence: str | None = None
+    console_evidence: str | None = Field(default=None, description="one sign more, as orders named it formerly")
+    evidence: tuple[Evidence, ...] = Field(default=(), description="each has to be seen; none: any sign of life")
+    addresses: tuple[str, ...] = Field(default=(), description="of the target's ports")
+    vm: str = Field(default="", description="the source VM's name, for commands")
     timeout_seconds: int = 600
 
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from xms.errors import PowerOffNotConfirmed
-from xms.orders.source import MarkMigrated, PoweredOff, PoweredOn, PowerOff, VmOrder
+from xms.orders.source import MARK, MarkMigrated, PoweredOff, PoweredOn, PowerOff, VmOrder
 from xms.pulse import Pulse
 from xms.vsphere.bindings import vim, vmodl
 from xms.vsphere.faults import explained, fault_text
@@ -20,10 +20,18 @@ REFUSAL_GRACE_SECONDS = 10.0
 for the end of it at once."""
 
 CONFIRMATION_SECONDS = 30.0
+TRIES_BESIDE_OTHERS = 3
+"""How often something is asked of a VM that something else works on (vMotion, a backup), once that has ended."""
 
 
-def power_off(session: VsphereSession, order: PowerOff, *, pulse: Pulse) -> PoweredOff:
+def power_off(session: VsphereSession, order: PowerOff, *, pulse: Pulse, waited: float = 0.0) -> PoweredOff:
     """Shut the guest down, power off hard where that is allowed and needed, and confirm that vCenter says it is off.
+
+    Args:
+        session: of the source.
+        order: the VM, and what is allowed.
+        pulse: shown while the guest is waited for.
+        waited: seconds since the first attempt, where this is a later one; they are part of the guest's time.
 
     Raises:
         PowerOffNotConfirmed: it still runs, or is suspended.
@@ -35,21 +43,19 @@ def power_off(session: VsphereSession, order: PowerOff, *, pulse: Pulse) -> Powe
         vm = session.virtual_machine(order.vm.moref)
         state = power_state(session, vm)
         if state == "poweredOff":
+            if waited and order.was_running:
+                lost = "the worker or vCenter was lost while it was waited for"
+                return PoweredOff(how="went off unseen", because=lost)
             return PoweredOff(how="was off")
-        if state == "suspended":
-            raise PowerOffNotConfirmed(
-                f"{name} is suspended",
-                because="what its memory holds is not on its disks",
-                means="nothing was cut over",
-                do="resume it, or power it off in vSphere; then order the cutover again",
-            )
-        refusal = _ask_guest(vm)
-        patience = float(order.shutdown_timeout_seconds)
-        if refusal:
-            patience = min(patience, REFUSAL_GRACE_SECONDS)
-        if _is_off_within(session, vm, patience, pulse=pulse):
+        _refuse_suspended(name, state)
+        refusal = _ask_guest(session, vm, pulse)
+        grace = min(REFUSAL_GRACE_SECONDS, order.shutdown_timeout_seconds)
+        patience = grace if refusal else max(grace, order.shutdown_timeout_seconds - waited)
+        if _is_off_within(session, vm, patience, name=name, pulse=pulse):
             return PoweredOff(how="guest shut down")
         because = refusal or f"the guest did not shut down within {order.shutdown_timeout_seconds} s"
+        if _is_in_standby(session, vm):
+            because += "; vSphere says that it is in standby"
         if not order.hard_power_off:
             raise PowerOffNotConfirmed(
                 f"{name} still runs",
@@ -58,8 +64,8 @@ def power_off(session: VsphereSession, order: PowerOff, *, pulse: Pulse) -> Powe
                 do="shut the guest down by hand, or allow the hard power-off; then order the cutover again",
             )
         fault = _pull_the_plug(session, vm, pulse=pulse)
-        if _is_off_within(session, vm, CONFIRMATION_SECONDS if fault is None else 0.0, pulse=pulse):
-            return PoweredOff(how="powered off hard")
+        if _is_off_within(session, vm, CONFIRMATION_SECONDS if fault is None else 0.0, name=name, pulse=pulse):
+            return PoweredOff(how="powered off hard", because=because)
         raise PowerOffNotConfirmed(
             f"{name} still runs",
             because=f"{because}; the hard power-off was {fault or 'accepted, and vCenter does not say that it is off'}",
@@ -107,25 +113,68 @@ def mark_migrated(session: VsphereSession, order: MarkMigrated, *, pulse: Pulse)
         wait_for_task(session, vm.Reconfigure(vim.vm.ConfigSpec(annotation=annotation)), pulse=pulse)
 
 
+def unmark_migrated(session: VsphereSession, order: VmOrder, *, pulse: Pulse) -> None:
+    """Take the job's line out of the VM's annotation again; none is a success.
+
+    Raises:
+        SourceFault: vSphere refused it.
+        VmNotFound: the VM is gone.
+        Interrupted: from `pulse`.
+    """
+    with explained(session.name, f"the annotation of {order.vm} could not be written"):
+        vm = session.virtual_machine(order.moref)
+        written = read(session, vm, ["config.annotation"]).get("config.annotation") or ""
+        lines = written.splitlines()
+        kept = [line for line in lines if not line.startswith(f"{MARK} {order.job_id} ")]
+        if kept == lines:
+            return
+        spec = vim.vm.ConfigSpec(annotation="\n".join(kept))
+        wait_for_task(session, vm.Reconfigure(spec), pulse=pulse)
+
+
 def power_state(session: VsphereSession, vm: Any) -> str:  # noqa: ANN401 - pyVmomi's
     """As vCenter has it now: poweredOn, poweredOff or suspended."""
     return str(read(session, vm, ["runtime.powerState"])["runtime.powerState"])
 
 
-def _ask_guest(vm: Any) -> str:  # noqa: ANN401 - pyVmomi's
+def _refuse_suspended(name: str, state: str) -> None:
+    """To power it off would throw away what it has in memory."""
+    if state == "suspended":
+        raise PowerOffNotConfirmed(
+            f"{name} is suspended",
+            because="what its memory holds is not on its disks",
+            means="nothing was cut over",
+            do="resume it, or power it off in vSphere; then order the cutover again",
+        )
+
+
+def _is_in_standby(session: VsphereSession, vm: Any) -> bool:  # noqa: ANN401 - pyVmomi's
+    return read(session, vm, ["guest.guestState"]).get("guest.guestState") == "standby"
+
+
+def _ask_guest(session: VsphereSession, vm: Any, pulse: Pulse) -> str:  # noqa: ANN401 - pyVmomi's
     """Ask the guest to shut down; the answer is why it cannot be asked, empty when it was."""
+    refusal = ""
+    for _ in range(TRIES_BESIDE_OTHERS):
+        try:
+            return _ask_guest_once(vm)
+        except vim.fault.TaskInProgress as fault:
+            # It is only not the time for it: a vMotion, for example, ends by itself.
+            refusal = f"the guest could not be asked to shut down ({fault_text(fault)})"
+            wait_for_other_tasks(session, vm, pulse=pulse)
+    return refusal
+
+
+def _ask_guest_once(vm: Any) -> str:  # noqa: ANN401 - pyVmomi's
     try:
         vm.ShutdownGuest()
     except vim.fault.ToolsUnavailable as fault:
         return f"VMware Tools do not run in the guest ({fault_text(fault)})"
     except vmodl.fault.ManagedObjectNotFound:
         raise
-    except (
-        vim.fault.InvalidState,
-        vim.fault.TaskInProgress,
-        vmodl.fault.NotSupported,
-        vmodl.fault.SystemError,
-    ) as fault:
+    except vim.fault.TaskInProgress:
+        raise
+    except (vim.fault.InvalidState, vmodl.fault.NotSupported, vmodl.fault.SystemError) as fault:
         return f"the guest could not be asked to shut down ({fault_text(fault)})"
     return ""
 
@@ -135,19 +184,33 @@ def _pull_the_plug(session: VsphereSession, vm: Any, *, pulse: Pulse) -> str | N
 
     What else works on the VM is waited for: it would be a reason to refuse that passes by itself.
     """
-    wait_for_other_tasks(session, vm, pulse=pulse)
-    try:
-        wait_for_task(session, vm.PowerOff(), pulse=pulse)
-    except vmodl.fault.ManagedObjectNotFound:
-        raise
-    except (vim.fault.VimFault, vmodl.fault.NotSupported, vmodl.fault.SystemError) as fault:
-        return f"refused ({fault_text(fault)})"
-    return None
+    refused = None
+    for _ in range(TRIES_BESIDE_OTHERS):
+        wait_for_other_tasks(session, vm, pulse=pulse)
+        try:
+            wait_for_task(session, vm.PowerOff(), pulse=pulse)
+        except vmodl.fault.ManagedObjectNotFound:
+            raise
+        except vim.fault.TaskInProgress as fault:
+            refused = f"refused ({fault_text(fault)})"
+        except (vim.fault.VimFault, vmodl.fault.NotSupported, vmodl.fault.SystemError) as fault:
+            return f"refused ({fault_text(fault)})"
+        else:
+            return None
+    return refused
 
 
-def _is_off_within(session: VsphereSession, vm: Any, seconds: float, *, pulse: Pulse) -> bool:  # noqa: ANN401 - pyVmomi's
+def _is_off_within(
+    session: VsphereSession,
+    vm: Any,  # noqa: ANN401 - pyVmomi's
+    seconds: float,
+    *,
+    name: str,
+    pulse: Pulse,
+) -> bool:
     deadline = time.monotonic() + seconds
-    while power_state(session, vm) != "poweredOff":
+    while (state := power_state(session, vm)) != "poweredOff":
+        _refuse_suspended(name, state)
         pulse()
         if time.monotonic() >= deadline:
             return False
