@@ -69,7 +69,8 @@ class RehearsalRun(CutoverRun):
         """Convert on overlays over the copies and commit. What is lost with its worker is not mended: it is a copy."""
         converted = await self._convert_on_overlays()
         self.converted = converted
-        await self._commit(converted)
+        if not converted.skipped:
+            await self._commit(converted)
 
     async def discard_overlays(self) -> None:
         """Leave nothing on the worker that converted."""
@@ -79,6 +80,9 @@ class RehearsalRun(CutoverRun):
 
     async def _refuse_running(self) -> None:
         """The source runs on, and the copy may run beside it: it has other MACs, and no network in common with it."""
+
+    async def _look_at_source_again(self) -> None:
+        """The same after the boot: the source is not asked anything."""
 
 
 @dataclass(frozen=True)
