@@ -93,7 +93,7 @@ class Stage:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def start_worker(self, name: str, *, slow: bool = False) -> None:
+    def start_worker(self, name: str, *, slow: bool = False, cheap_snapshots: bool = False) -> None:
         """Start a worker process and wait until it is ready; a slow one reads its source with a delay."""
         config = self.directory / f"{name}.toml"
         plugin = f"--filter=delay python {PLUGIN} rdelay=800ms" if slow else f"python {PLUGIN}"
@@ -115,6 +115,7 @@ thumbprint = "{self.thumbprint}"
 cloud = "lab"
 clouds_file = "{self.directory / "clouds.yaml"}"
 zeroed_volume_types = ["ssd"]
+snapshot_volume_types = {json.dumps(["ssd"] if cheap_snapshots else [])}
 poll_seconds = 0.2
 
 [transport]
