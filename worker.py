@@ -41,9 +41,13 @@ from workflows.conversion_log import ConversionLogWorkflow
 from workflows.host_budget import HostBudgetWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, TASK_QUEUE, host_queue
 from workflows.operations import (
+    CheckCutoverWorkflow,
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
+    CheckTargetWorkflow,
     ListSourcesWorkflow,
+    ListTargetsWorkflow,
     ListVmsWorkflow,
     PreflightWorkflow,
 )
@@ -68,8 +72,12 @@ WORKFLOWS: Final = [
     HostBudgetWorkflow,
     ListSourcesWorkflow,
     CheckSourceWorkflow,
+    ListTargetsWorkflow,
+    CheckTargetWorkflow,
     ListVmsWorkflow,
+    CheckCutoverWorkflow,
     CheckMigrationWorkflow,
+    CheckEvidenceWorkflow,
     PreflightWorkflow,
     ConversionLogWorkflow,
 ]

@@ -52,13 +52,13 @@ class ConversionActivities:
         """Convert the guest on new overlays; the volumes are only read, and claimed so that nobody else writes."""
         stages = Stages(activity_pulse(), host_queue(self.config.worker.name))
         if order.options.skip:
-            return self._convert(order, stages)  # nothing runs, so that no slot is needed
-        with self._slots.taken(stages):
-            return self._convert(order, stages)
-
-    def _convert(self, order: Convert, stages: Stages) -> Converted:
+            return self._convert(order, stages, kvm=False)  # nothing runs, so that no slot is needed
         # Before the volumes are claimed: while it is found out, no lease could be kept.
-        kvm = not order.options.skip and self.accelerator().name == "kvm"
+        accelerator = self.accelerator().name
+        with self._slots.taken(stages, accelerator):
+            return self._convert(order, stages, kvm=accelerator == "kvm")
+
+    def _convert(self, order: Convert, stages: Stages, *, kvm: bool) -> Converted:
         stages.enter("attaching the volumes")
         queue = host_queue(self.config.worker.name)
         with self._claims(order, stages) as claims:

@@ -13,7 +13,9 @@ from xms.openstack.lease import Holder
 from xms.orders.source import Done
 from xms.orders.target import (
     BootServer,
+    CheckEvidence,
     CheckTarget,
+    EvidenceChecked,
     ExtendVolume,
     FinalizeVolumes,
     MakePorts,
@@ -67,6 +69,12 @@ class TargetActivities:
             checked = check.check_target(cloud, target, order, pulse)
         signs.refuse_impossible(order.evidence, self.config.evidence, checked.nics, self.config.worker.name)
         return checked
+
+    @activity.defn(no_thread_cancel_exception=True)
+    def check_evidence(self, order: CheckEvidence) -> EvidenceChecked:
+        """Tell whether this worker could look for the evidence; nothing is asked of the cloud."""
+        signs.refuse_impossible(order.evidence, self.config.evidence, order.nics, self.config.worker.name)
+        return EvidenceChecked(worker=self.config.worker.name)
 
     @activity.defn(no_thread_cancel_exception=True)
     def make_volume(self, order: MakeVolume) -> VolumeMade:

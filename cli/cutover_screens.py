@@ -158,10 +158,14 @@ def ahead(status: JobStatus, now: datetime) -> list[tuple[str, Text]]:
     lines: list[tuple[str, Text]] = []
     if status.cutover_ordered is not None:
         lines.append(("cutover", Text(outlook.scheduled(status.cutover_ordered, tell))))
+        if status.phase is Phase.FAILED:
+            lines.append(("", Text("it does not begin while the job is Failed")))
     if status.phase in AHEAD:
         if status.prediction is not None:
             lines.append(("predicted", Text(f"downtime of {outlook.predicted(status.prediction)}")))
         lines.append(("rehearsal", Text(outlook.rehearsed(status.rehearsal, status.rehearsed, tell))))
+    if status.rehearsal is not None:
+        lines += [("left", Text(sentence, style=TROUBLE_STYLE)) for sentence in status.rehearsal.left]
     if status.roll_back_until is not None:
         lines.append(("roll-back", Text(f"possible until {quantities.moment(status.roll_back_until)}")))
     return lines

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cli import comparing
+from cli import comparing, prediction
+from xms.cutover import Prediction
 from xms.status import JobStatus
 
 
@@ -59,6 +60,10 @@ def as_json(status: JobStatus, now: datetime) -> dict[str, Any]:
         # Of use to the planner alone, and long.
         disk["baseline"].pop("unseeded", None)
     comparing.readable(shown)
+    shown["prediction"] = prediction.as_json(status.prediction)
+    for record in (shown["cutover"], *shown["earlier_cutovers"]):
+        if record and record["prediction"]:
+            record["prediction"] = prediction.as_json(Prediction.model_validate(record["prediction"]))
     lag = status.lag_seconds(now)
     progress = sync_progress(status)
     shown["lag_seconds"] = None if lag is None else round(lag, 1)

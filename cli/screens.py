@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from cli import comparing, rehearsal
+from cli import comparing, prediction, rehearsal
 from cli.cutover_screens import ahead, cutover, earlier
 from cli.figures import Progress, disk_progress, sync_progress
 from cli.layout import INDENT, TROUBLE_STYLE, WIDE, columns, facts, whole
@@ -109,9 +109,9 @@ def what_is_next(status: JobStatus, now: datetime) -> Text:
         return Text(f"{_until(status, now)}; last try: {status.trouble.what}", style=TROUBLE_STYLE)
     if compared:
         return Text(compared.words)
-    if status.next_sync_at:
-        return Text(_until(status, now))
-    return Text(status.doing or ABSENT)
+    coming = [_until(status, now)] if status.next_sync_at else []
+    coming += [planned] if (planned := prediction.is_next(status, now)) else []
+    return Text("; ".join(coming) or status.doing or ABSENT)
 
 
 def _until(status: JobStatus, now: datetime) -> str:
@@ -165,9 +165,6 @@ def _job(status: JobStatus, now: datetime, width: int) -> Iterator[RenderableTyp
     if status.verification:
         yield Text("")
         yield facts(comparing.facts(status.verification, TROUBLE_STYLE))
-    if status.rehearsal or status.phase in {Phase.READY, Phase.SYNCING}:
-        yield Text("")
-        yield facts(rehearsal.facts(status, now))
     if status.cutover:
         yield Text("")
         yield from cutover(status.cutover, status.phase, width)
@@ -335,7 +332,7 @@ def advice(status: JobStatus, now: datetime) -> Iterator[str]:
     match status.phase:
         case Phase.READY:
             yield from _until_the_next_sync(status, now)
-            yield f"cut over with: xms migration cutover {name}"
+            yield from prediction.advice(status)
         case Phase.FAILED if status.trouble and status.trouble.kind == "BrokenOff":
             yield "see above"
         case Phase.FAILED if status.cutover and status.cutover.kept:

@@ -56,10 +56,30 @@ def cutover_ends(ordered_before: datetime | None) -> Until:
     def reached(status: JobStatus) -> bool:
         if status.phase is not Phase.READY:
             return status.phase is Phase.COMPLETED
-        ordered = status.cutover.ordered_at if status.cutover else None
-        return ordered is not None and ordered != ordered_before
+        return _ended_or_withdrawn(status, ordered_before)
 
     return Until("the cutover's end", reached)
+
+
+def cutover_decides(ordered_before: datetime | None) -> Until:
+    """The moment at which a cutover that was just ordered stops its source, or has ended without that.
+
+    Args:
+        ordered_before: time of the cutover that the job's record held before.
+    """
+
+    def reached(status: JobStatus) -> bool:
+        if status.phase is Phase.CUTTING_OVER:
+            return status.cutover is not None and status.cutover.downtime_started_at is not None
+        return _ended_or_withdrawn(status, ordered_before)
+
+    return Until("the decision whether the cutover begins", reached)
+
+
+def _ended_or_withdrawn(status: JobStatus, ordered_before: datetime | None) -> bool:
+    """Of a job that does not cut over now: its last cutover is a new one, or the ordered one is there no more."""
+    ordered = status.cutover.ordered_at if status.cutover else None
+    return (ordered is not None and ordered != ordered_before) or status.cutover_ordered is None
 
 
 def verification_ends(asked_before: datetime | None) -> Until:
@@ -160,8 +180,10 @@ class JsonLines:
 
     def show(self, status: JobStatus, silence: str) -> None:
         """Write it."""
-        if not silence and status != self.last:
-            self.last = status
+        # What is predicted changes with every second that passes.
+        told = status.model_copy(update={"prediction": None})
+        if not silence and told != self.last:
+            self.last = told
             print_json_line(as_json(status, datetime.now(UTC)))
 
 

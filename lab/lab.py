@@ -150,6 +150,10 @@ nfc_port = {vsphere["port"]}
 [transport]
 plugin = "python {plugin}"
 libdir = "{vddk_library.make(self.layout.vddk)}"
+
+[conversion]
+# The lab's guest is small, and so may be the machine.
+memory_mib = 768
 """)
 
     def start_worker(self, part: str, *, config: Path | None = None, role: str = "all") -> int:

@@ -10,8 +10,8 @@ from xms.evidence import AT_MOST, described, last_lines, needs_address, plain, r
 
 USABLE = (
     (Evidence(kind="console", pattern="login:"), "console 'login:'"),
-    (Evidence(kind="tcp", port=22), "tcp port 22"),
-    (Evidence(kind="tcp", port=443, address="2001:db8::15"), "tcp port 443 of 2001:db8::15"),
+    (Evidence(kind="tcp", port=22), "port 22"),
+    (Evidence(kind="tcp", port=443, address="2001:db8::15"), "port 443 of 2001:db8::15"),
     (Evidence(kind="ping"), "ping"),
     (Evidence(kind="ping", address="10.20.0.15"), "ping of 10.20.0.15"),
     (Evidence(kind="command", command="db-answers"), "command db-answers"),

@@ -42,8 +42,14 @@ def a_sync(minutes_ago: float, **more: Any) -> SyncFigures:  # noqa: ANN401 - fi
 
 def a_job(*syncs: SyncFigures, **more: Any) -> JobState:  # noqa: ANN401 - fields
     state = JobState(job_id="j", since=NOW, phase=Phase.READY, disks=(DISK,), recent_syncs=syncs, **more)
-    state.replica_of = syncs[-1].snapshot_at if syncs else None
+    if syncs:
+        replicate(state, syncs[-1].snapshot_at)
     return state
+
+
+def replicate(job: JobState, at: datetime) -> None:
+    """Its last sync took its snapshot then."""
+    job.last_sync_at = at + timedelta(seconds=job.recent_syncs[-1].streaming_seconds)
 
 
 def part(found: Prediction | None, name: str) -> PredictedPart:
@@ -84,7 +90,7 @@ def test_a_replica_that_is_far_behind_needs_a_longer_warm_pass_and_so_a_longer_d
 
 def test_after_a_warm_pass_only_what_changed_since_its_snapshot_is_left() -> None:
     job = a_job(*STEADY)
-    job.replica_of = NOW - timedelta(seconds=10)
+    replicate(job, NOW - timedelta(seconds=10))
     at_once = part(predict(job, ORDER, NOW, warm_pass=False), "final delta").seconds
     later = part(predict(job, ORDER, NOW + timedelta(seconds=500), warm_pass=False), "final delta").seconds
     assert later - at_once == pytest.approx(2 * 500 * 2 / 100, rel=0.01)
@@ -258,18 +264,18 @@ def test_what_no_warm_pass_could_shorten_is_refused_before_the_first_one() -> No
 def test_a_delta_that_still_shrinks_gets_another_pass_and_one_that_does_not_ends_it() -> None:
     measured = Measured(shutdown=5.0, conversion=10.0, boot=5.0, own=1.0)
     job = a_job(*STEADY, measured=measured)
-    job.replica_of = NOW - timedelta(minutes=10)
+    replicate(job, NOW - timedelta(minutes=10))
     order = CutoverOrder(max_downtime_seconds=40)
     first = go_no_go.after_pass(job, order, NOW)
     assert first.verdict is Verdict.AGAIN
-    job.replica_of = NOW - timedelta(minutes=5)
+    replicate(job, NOW - timedelta(minutes=5))
     second = go_no_go.after_pass(job, order, NOW, earlier=first.prediction, passes=2)
     assert second.verdict is Verdict.AGAIN
-    job.replica_of = NOW - timedelta(minutes=4, seconds=55)
+    replicate(job, NOW - timedelta(minutes=4, seconds=55))
     third = go_no_go.after_pass(job, order, NOW, earlier=second.prediction, passes=3)
     assert third.verdict is Verdict.NO
     assert "do not make it shorter any more" in third.because
-    job.replica_of = NOW
+    replicate(job, NOW)
     assert go_no_go.after_pass(job, order, NOW, earlier=second.prediction, passes=3).verdict is Verdict.GO
 
 

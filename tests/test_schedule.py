@@ -35,8 +35,7 @@ def a_job(**more: Any) -> JobState:  # noqa: ANN401 - fields
         )
         for minutes, full in ((45, True), (30, False), (15, False), (0, False))
     )
-    state.replica_of = state.last_sync_at = NOW
-    return state
+    return synced(state, NOW)
 
 
 def a_scheduled_job(order: CutoverOrder = NIGHT, **more: Any) -> JobState:  # noqa: ANN401 - fields
@@ -46,7 +45,7 @@ def a_scheduled_job(order: CutoverOrder = NIGHT, **more: Any) -> JobState:  # no
 
 
 def synced(state: JobState, at: datetime) -> JobState:
-    state.replica_of = state.last_sync_at = at
+    state.last_sync_at = at + timedelta(seconds=state.recent_syncs[-1].streaming_seconds)
     return state
 
 
@@ -55,8 +54,8 @@ def synced(state: JobState, at: datetime) -> JobState:
 
 def test_until_its_time_the_job_stays_ready_and_syncs_by_its_cadence() -> None:
     state = a_scheduled_job(cadence_seconds=900)
-    assert next_step(state, NOW) == Wait(NOW + timedelta(seconds=900))
-    assert next_step(state, NOW + timedelta(seconds=900)) == Synchronize("cadence")
+    assert next_step(state, NOW) == Wait(NOW + timedelta(seconds=901))
+    assert next_step(state, NOW + timedelta(seconds=901)) == Synchronize("cadence")
 
 
 @pytest.mark.parametrize("order", [NIGHT, AT])
@@ -227,7 +226,7 @@ def scheduled_jobs(draw: st.DrawFn) -> JobState:
     state = a_job(paused=draw(st.booleans()), cadence_seconds=draw(st.none() | st.integers(60, 100_000)))
     state.cutover_asked, state.failed_in = order, Phase.READY
     state.phase = draw(st.sampled_from([Phase.READY, Phase.FAILED]))
-    state.replica_of = NOW - timedelta(minutes=draw(st.integers(0, 3000)))
+    synced(state, NOW - timedelta(minutes=draw(st.integers(0, 3000))))
     rest = draw(st.none() | MINUTES)
     state.pass_not_before = None if rest is None else NOW + rest
     return state

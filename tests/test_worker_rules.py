@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from temporalio.client import Client
 
+import workflows
 from activities.conversion import ConversionActivities, ConversionLooks
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
@@ -14,10 +18,11 @@ from activities.rehearsal import RehearsalActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
-from worker import activities_of
+from worker import WORKFLOWS, activities_of
 from xms.config import Config, TargetConfig
 from xms.vsphere.sessions import Sessions
 
+ROOM = Path(workflows.__file__).parent
 CONFIG = Config(target=TargetConfig(cloud="lab"))
 ALL = [
     method
@@ -33,6 +38,17 @@ ALL = [
     )
     for method in activities_of(provider)
 ]
+
+
+def test_every_workflow_that_there_is_runs_on_a_worker() -> None:
+    defined = {
+        name
+        for module in sorted(ROOM.glob("*.py"))
+        for name, kind in inspect.getmembers(importlib.import_module(f"workflows.{module.stem}"), inspect.isclass)
+        if hasattr(kind, "__temporal_workflow_definition")
+    }
+    assert len(defined) >= 10
+    assert {kind.__name__ for kind in WORKFLOWS} == defined
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.__name__)

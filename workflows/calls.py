@@ -63,6 +63,10 @@ CLEAN_UP: Final = Policy(
 )
 """What must not stay behind: a snapshot, an attachment, a source that is off. About an hour of trying."""
 
+WHILE_OFF: Final[Policy] = {**CLEAN_UP, "schedule_to_close_timeout": timedelta(minutes=5)}
+"""Clean-up for which a source that is off would have to wait: what does not succeed soon is left for later, or the
+cutover is undone."""
+
 STREAM: Final = Policy(
     task_queue=DATA_QUEUE,
     start_to_close_timeout=timedelta(days=7),
@@ -122,6 +126,15 @@ BOOT: Final[Policy] = {
 }
 """The source is off meanwhile: an instance that does not come up after three tries will not at the tenth."""
 
+
+GLANCE: Final[Policy] = {
+    **CONTROL,
+    "schedule_to_close_timeout": timedelta(seconds=30),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=5), maximum_attempts=3
+    ),
+}
+"""A look that is worth some seconds of downtime, and no more."""
 
 SNAPSHOTS: Final[Policy] = {
     **CONTROL,

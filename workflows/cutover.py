@@ -12,7 +12,7 @@ import asyncio
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.conversion import ConversionActivities, ConversionLooks
@@ -24,7 +24,10 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         CONVERSION,
+        GLANCE,
         LOOK,
+        WHILE_OFF,
+        Policy,
         call,
         evidence,
         explain,
@@ -37,8 +40,8 @@ with workflow.unsafe.imports_passed_through():
         refusal,
     )
     from workflows.host_slots import HostSlots, give_reserved_back
-    from workflows.names import LOOKS_AGAIN, SOURCE_FIRST
-    from workflows.sync import Sync
+    from workflows.names import LOOKS_AGAIN, RELEASED_LATER, SOURCE_FIRST
+    from workflows.sync import CLEAN_UP_AGAIN, Sync
     from workflows.warm_passes import WarmPasses
     from xms import go_no_go, quantities
     from xms.change_map import ByteRanges
@@ -313,14 +316,27 @@ class CutoverRun(WarmPasses):
         )
 
     async def forget_conversion(self) -> None:
-        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one."""
+        """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one.
+
+        What a cloud that does not answer keeps is released later: until then the lease alone says who may write.
+        """
+        try:
+            await self._release_volumes(WHILE_OFF)
+        except ActivityError as error:
+            if not workflow.patched(RELEASED_LATER):
+                raise
+            trouble = explain(error, f"the volumes of {self.vm.vm} could not be released")
+            self._note("clean-up failed", f"{trouble.what}: {trouble.because}; it is tried again")
+            self.state.clean_up_at = workflow.now() + CLEAN_UP_AGAIN
+
+    async def _release_volumes(self, policy: Policy) -> None:
         order = VolumesOrder(target=self.target, volume_ids=self.state.volume_ids, after_server=self.server_removed)
-        await call(TargetActivities.release_volumes, order, **CLEAN_UP)
+        await call(TargetActivities.release_volumes, order, **policy)
 
     async def finalize(self) -> None:
         """Bootable root volume, image metadata, no attachment to a worker."""
         converted = self._conversion()
-        await self.forget_conversion()
+        await self._release_volumes(WHILE_OFF)
         order = FinalizeVolumes(
             target=self.target,
             disks=self.state.disks,
@@ -392,23 +408,48 @@ class CutoverRun(WarmPasses):
         self._record(evidence=seen.evidence)
         self._note_step(found=seen.evidence)
         if workflow.patched(LOOKS_AGAIN):
-            await self._refuse_running()
+            await self._look_at_source_again()
+
+    async def _look_at_source_again(self) -> None:
+        """The target runs: the source must not. Where that cannot be seen now, the target is believed."""
+        try:
+            vm = await self._inspect(GLANCE)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            trouble = explain(error, f"{self.vm.vm} could not be looked at")
+            self._note("source not seen", f"{trouble.because or trouble.kind}; see yourself that it is off")
+            return
+        self._refuse_unless_off(vm)
 
     async def complete(self) -> None:
-        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover."""
+        """Mark the source as migrated, drop the overlays. The target runs: nothing here can undo the cutover.
+
+        A snapshot that could not be removed while the source was off is removed now: no later sync will do it.
+        """
+        for touch in (self._mark_source, self._drop_overlays, self._remove_last_snapshot):
+            try:
+                await touch()
+            except ActivityError as error:
+                trouble = explain(error, "finishing touches after the cutover")
+                self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+
+    async def _mark_source(self) -> None:
         server = self.state.cutover.server_id if self.state.cutover else None
         text = f"{MARK} {self.state.job_id} to server {server} in project {self.spec.destination}"
-        discard = self._conversion_order()
-        try:
-            mark = MarkMigrated(vm=self.vm, text=text)
-            await call(SourceActivities.mark_migrated, mark, **CONTROL)
-            if self._conversion().skipped:
-                return
-            await call(ConversionActivities.discard_conversion, discard, **on_host(self._conversion().worker_queue))
-            self._note_step(found="the source is marked as migrated")
-        except ActivityError as error:
-            trouble = explain(error, "finishing touches after the cutover")
-            self._note("finishing touches failed", f"{trouble.what}: {trouble.because}; the migration is complete")
+        await call(SourceActivities.mark_migrated, MarkMigrated(vm=self.vm, text=text), **CONTROL)
+        self._note_step(found="the source is marked as migrated")
+
+    async def _drop_overlays(self) -> None:
+        if self._conversion().skipped:
+            return
+        order = self._conversion_order()
+        await call(ConversionActivities.discard_conversion, order, **on_host(self._conversion().worker_queue))
+
+    async def _remove_last_snapshot(self) -> None:
+        if self.state.clean_up_at is not None:
+            await call(SourceActivities.remove_snapshots, self.vm, **CLEAN_UP)
+            self.state.clean_up_at = None
 
     async def take_mark_back(self) -> None:
         """The source is what it was before: nothing on it says that it moved."""
@@ -422,13 +463,15 @@ class CutoverRun(WarmPasses):
         """
         await self._inspect()
 
-    async def _inspect(self) -> VmDetails:
+    async def _inspect(self, policy: Policy = CONTROL) -> VmDetails:
         query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        return await call(SourceActivities.inspect_vm, query, **CONTROL)
+        return await call(SourceActivities.inspect_vm, query, **policy)
 
     async def _refuse_running(self) -> None:
         """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""
-        vm = await self._inspect()
+        self._refuse_unless_off(await self._inspect())
+
+    def _refuse_unless_off(self, vm: VmDetails) -> None:
         if vm.power_state != "poweredOff":
             raise refusal(
                 SourceRunning,

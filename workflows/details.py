@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from xms import differences, outlook, verification
+from xms import differences, outlook, prediction, schedule, verification
 from xms.change_map import ByteRanges
-from xms.cutover import Cutover, StepRecord
+from xms.cutover import Cutover, CutoverOrder, Prediction, StepRecord
 from xms.job import JobState
 from xms.models import Disk, MigrationSpec, Phase, Verification
 from xms.quantities import duration, rate, short_duration, size
@@ -36,8 +36,7 @@ def describe(spec: MigrationSpec, state: JobState) -> str:
         f"## {spec.vm}: {_phase(state)}",
         _standing(state),
         _trouble(state),
-        _ahead(spec, state),
-        _rehearsal(state),
+        _ahead(state),
         *(cutover + replica if cutover_matters_most else replica + cutover),
         _target(spec),
         _verbs(state),
@@ -56,20 +55,6 @@ def _standing(state: JobState) -> str:
     if state.phase in {Phase.FULL_SYNC, Phase.SYNCING}:
         text += ". The tab *Pending Activities* has the running copies, with the bytes read and written so far"
     return text
-
-
-def _rehearsal(state: JobState) -> str:
-    last, passed = state.rehearsal, state.rehearsed
-    if last is None:
-        return ""
-    lines = [f"passed {_time(passed.ended_at)}" if passed and passed.ended_at else "no rehearsal has passed"]
-    if last.outcome == "running":
-        step = last.steps[-1].name if last.steps else "waits for the copies"
-        lines.append(f"number {last.number} runs: {step}; it is the workflow `{rehearsal_id(state.job_id)}`")
-    elif last.outcome != "passed":
-        because = f": {last.trouble.what}" if last.trouble else ""
-        lines.append(f"number {last.number} {last.outcome}{because}"[:_LONGEST])
-    return "\n".join(f"- **Rehearsed**: {line}" for line in lines)
 
 
 def _metrics(state: JobState) -> str:
@@ -132,19 +117,28 @@ def _trouble(state: JobState) -> str:
     return "\n".join(lines)
 
 
-def _ahead(spec: MigrationSpec, state: JobState) -> str:
+def _ahead(state: JobState) -> str:
     """What is to be expected: a cutover that was ordered, its prediction, rehearsals, the time for a roll-back."""
-    status = state.status(spec)
-    lines = []
-    if status.cutover_ordered is not None:
-        lines.append(f"- **Cutover ordered**: {_shortened(outlook.scheduled(status.cutover_ordered, _time))}")
+    lines, order = [], state.cutover_not_begun
+    if order is not None:
+        failed = "; it does not begin while the job is Failed" if state.phase is Phase.FAILED else ""
+        lines.append(f"- **Cutover ordered**: {_shortened(outlook.scheduled(order, _time))}{failed}")
     if state.phase in {Phase.READY, Phase.SYNCING, Phase.FAILED}:
-        if status.prediction is not None:
-            lines.append(f"- **Predicted downtime**: {outlook.predicted(status.prediction)}")
+        if (predicted := _predicted(state)) is not None:
+            lines.append(f"- **Predicted downtime**, right after a sync: {outlook.predicted(predicted)}")
         lines.append(f"- **Rehearsal**: {_shortened(outlook.rehearsed(state.rehearsal, state.rehearsed, _time))}")
+    if state.rehearsal is not None and state.rehearsal.outcome == "running":
+        lines.append(f"- **It runs in** the workflow `{rehearsal_id(state.job_id)}`")
     if state.roll_back_until is not None:
         lines.append(f"- **Roll-back possible until**: {_time(state.roll_back_until)}")
     return "\n".join(lines)
+
+
+def _predicted(state: JobState) -> Prediction | None:
+    """As it was right after the last sync, since nothing here knows what time it is now."""
+    if state.last_sync_at is None:
+        return None
+    return prediction.predict(state, state.cutover_asked or CutoverOrder(), state.last_sync_at)
 
 
 def _verification(found: Verification | None) -> str:
@@ -224,8 +218,14 @@ def _verbs(state: JobState) -> str:
     limit = ("set-rate-limit", '`{"who": "you", "rate_limit": 52428800}`, bytes a second; null is none')
     abandon = ("abandon", "ends the job; its volumes are kept")
     pause = ("resume", "syncs by the cadence again") if state.paused else ("pause", "no sync starts by itself")
-    free = not verification.runs(state) and state.cutover_asked is None
+    order = state.cutover_not_begun
+    scheduled = order is not None and schedule.is_scheduled(order)
+    free = not verification.runs(state) and (order is None or scheduled)
     verify = (("verify", "compares all of the replica with the source"),) if free else ()
+    withdraw = (("withdraw-cutover", "takes back the cutover that has not begun"),) if order is not None else ()
+    now, after = ("moves the VM now", "moves the VM after this sync")
+    if scheduled:
+        now, after = f"{now}, or at another time: it replaces the scheduled one", f"{after}, or at another time"
     verbs = {
         Phase.CUTTING_OVER: (("abandon", "breaks the cutover off, until the source is stopped, and ends the job"),),
         Phase.COMPLETED: (
@@ -237,11 +237,13 @@ def _verbs(state: JobState) -> str:
             ("rollback", "removes the target, starts the source")
             if state.failed_in is Phase.CUTTING_OVER
             else ("retry", "goes on where it stood"),
+            *withdraw,
             *(() if state.source_is_off else (abandon,)),
         ),
         Phase.READY: (
             ("sync-now", "a sync at once"),
-            *_cutover_verbs(state, "moves the VM now"),
+            *((("cutover", now),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
@@ -250,7 +252,8 @@ def _verbs(state: JobState) -> str:
         ),
         Phase.SYNCING: (
             ("sync-now", "another sync after this one"),
-            *_cutover_verbs(state, "moves the VM after this sync"),
+            *((("cutover", after),) if order is None or scheduled else ()),
+            *withdraw,
             pause,
             cadence,
             limit,
@@ -259,12 +262,6 @@ def _verbs(state: JobState) -> str:
         ),
     }.get(state.phase, (pause, cadence, limit, abandon))
     return _commands(verbs)
-
-
-def _cutover_verbs(state: JobState, meaning: str) -> tuple[tuple[str, str], ...]:
-    if state.cutover_asked is not None:
-        return (("withdraw-cutover", "takes the ordered cutover back"),)
-    return (("cutover", meaning),)
 
 
 def _commands(verbs: Sequence[tuple[str, str]]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.calls import refusal, unless
+    from workflows.calls import refusal, to_the_end, unless
     from workflows.cutover import CutoverRun
     from workflows.names import SOURCE_FIRST
     from xms import measuring
@@ -88,8 +89,13 @@ async def walk(run: CutoverRun, show: Callable[[], None]) -> None:
 
 
 async def _run(run: CutoverRun, step: Step) -> None:
-    """One step; until the source is stopped, `abandon` breaks it off."""
+    """One step; until the source is stopped, `abandon` breaks it off, and until the target runs, a cancellation."""
     state = run.state
+    if state.cutover is not None and state.cutover.downtime_ended_at is not None:
+        # The target works by now, and to take it away would cost what it has written.
+        with suppress(asyncio.CancelledError):
+            await to_the_end(step.run(run))
+        return
     if not (step.downtime_starts or state.source_is_off):
         await unless(lambda: state.abandon_asked is not None, step.run(run))
     if state.abandon_asked is not None and not state.source_is_off:

@@ -47,6 +47,9 @@ def budget_id(source: str, host: str) -> str:
 SOURCE_FIRST: Final = "source-before-clean-up"
 """Marks, in the histories of jobs, the runs in which a roll-back starts the source before it cleans up."""
 
+RELEASED_LATER: Final = "the source runs again though attachments stay"
+"""The same for runs in which attachments that cannot be released park no job: they are released later."""
+
 LOOKS_AGAIN: Final = "looks-at-the-source-after-the-boot"
 """The same for runs in which the source is looked at once more when the target was seen running."""
 

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         VmList,
         VmQuery,
     )
-    from xms.orders.target import CheckTarget, MigrationChecked
+    from xms.orders.target import CheckCutover, CheckEvidence, CheckTarget, EvidenceChecked, MigrationChecked
     from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 SOON = timedelta(seconds=90)
@@ -135,6 +135,31 @@ class CheckMigrationWorkflow:
             **ASKED,
         )
         return MigrationChecked(vm=vm, target=target)
+
+
+@workflow.defn
+class CheckCutoverWorkflow:
+    """Whether a cutover of a job would pass its gates."""
+
+    @workflow.run
+    async def run(self, question: CheckCutover) -> MigrationChecked:
+        """Look as a cutover's gates do, change nothing."""
+        spec = question.spec
+        query = VmQuery(source=spec.source, vm=spec.vm, moref=question.moref)
+        vm = await call(SourceActivities.inspect_vm, query, **ASKED)
+        check = CheckTarget(spec=spec, vm=vm, for_cutover=True, known=question.known)
+        target = await call(TargetActivities.check_target, check, **ASKED)
+        return MigrationChecked(vm=vm, target=target)
+
+
+@workflow.defn
+class CheckEvidenceWorkflow:
+    """Whether a target could be seen running by the signs that somebody is about to order."""
+
+    @workflow.run
+    async def run(self, question: CheckEvidence) -> EvidenceChecked:
+        """Answer from the configuration and the machine of one worker."""
+        return await call(TargetActivities.check_evidence, question, **ASKED)
 
 
 @workflow.defn

@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
         CLEAN_UP,
         CONTROL,
         STREAM,
+        WHILE_OFF,
         Policy,
         call,
         explain,
@@ -397,7 +398,7 @@ class Sync:
         try:
             if state.abandon_asked is None or state.source_is_off:
                 state.doing = "removing the snapshot"
-                await remove_leftovers(self.spec, state, CLEAN_UP)
+                await remove_leftovers(self.spec, state, WHILE_OFF if state.source_is_off else CLEAN_UP)
         except ActivityError as error:
             self.left_behind = explain(error, f"the snapshot of {self.name} could not be removed")
             self._note("clean-up failed", f"{self.left_behind.what}: {self.left_behind.because}; it is tried again")

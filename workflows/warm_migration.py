@@ -193,7 +193,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots, Rehearses):
         if self.is_rehearsed_now or state.rehearsal_asked is not None:
             because = f"the cutover that {order.who or 'somebody'} ordered comes first"
             await self.unless_abandoned(self.break_off_rehearsal(because))
-            if state.abandon_asked is not None:
+            if state.abandon_asked is not None or state.cutover_asked != order:
+                # It was withdrawn, or is another one by now.
                 return
         self.enter(Phase.CUTTING_OVER)
         state.trouble, state.source_is_off = None, False

@@ -29,6 +29,9 @@ from xms.models import (
 from xms.rehearsal import refuse_impossible_evidence
 
 SHORTEST_CADENCE_SECONDS: Final = 60
+MAY_HAVE_A_CUTOVER_AHEAD: Final = frozenset({Phase.READY, Phase.SYNCING, Phase.FAILED})
+"""A scheduled one is kept by a job that fails, until its time is over."""
+
 SMALLEST_RATE_LIMIT: Final = 64 << 10
 """Bytes a second. Below that, a stream would be held up for longer than its peers have patience with a connection."""
 
@@ -88,7 +91,7 @@ def _refuse_around_cutover(state: JobState, command: Command, now: datetime | No
         case CutoverOrder():
             schedule.refuse_unless_possible(command, now)
             _refuse_cutover(state)
-        case WithdrawCutover() if state.cutover_not_begun is None:
+        case WithdrawCutover() if state.cutover_not_begun is None or state.phase not in MAY_HAVE_A_CUTOVER_AHEAD:
             begun = state.phase is Phase.CUTTING_OVER
             raise Refused(
                 f"job {state.job_id} has no cutover to withdraw",

@@ -114,13 +114,13 @@ def _refuse_address(evidence: Evidence) -> None:
 
 
 def described(evidence: Evidence) -> str:
-    """What is awaited, as people read it: "tcp port 22 of 10.20.0.15"."""
+    """What is awaited, as people read it: "port 22 of 10.20.0.15"."""
     of = f" of {evidence.address}" if evidence.address else ""
     match evidence.kind:
         case "console":
             return f"console '{evidence.pattern}'"
         case "tcp":
-            return f"tcp port {evidence.port}{of}"
+            return f"port {evidence.port}{of}"
         case "command":
             return f"command {evidence.command}"
         case _:

@@ -17,15 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import Final, Protocol
 
 from xms.cutover import Cutover, CutoverOrder, Measured, PredictedPart, Prediction, Rehearsal, SyncFigures
-from xms.models import Disk
+from xms.models import Disk, Phase
 from xms.quantities import rate as rate_in_words
 from xms.quantities import short_duration, size
+from xms.status import JobStatus
 
 ASSUMED_SHUTDOWN: Final = 30.0
 ASSUMED_CONVERSION: Final = 120.0
@@ -52,7 +53,7 @@ class Job(Protocol):
     """What a prediction needs to know of a job; its record and its status both have it."""
 
     @property
-    def replica_of(self) -> datetime | None: ...  # noqa: D102 - as of JobStatus, like those below
+    def last_sync_at(self) -> datetime | None: ...  # noqa: D102 - as of JobStatus, like those below
     @property
     def recent_syncs(self) -> tuple[SyncFigures, ...]: ...  # noqa: D102
     @property
@@ -149,11 +150,25 @@ def _changed(job: Job, seconds: float) -> Figure:
     return found if found.value <= whole else Figure(whole, "all of the disks", measured=found.measured)
 
 
+def synced_from(job: Job) -> datetime | None:
+    """About when the last committed sync took its snapshot, by the clock of the job; None before the first.
+
+    The snapshot's own time is vCenter's, whose clock may be minutes off: it is good for intervals between snapshots.
+    """
+    if job.last_sync_at is None or not job.recent_syncs:
+        return job.last_sync_at
+    return job.last_sync_at - timedelta(seconds=min(max(0.0, job.recent_syncs[-1].streaming_seconds), 30 * 86_400.0))
+
+
+def _behind(job: Job, now: datetime) -> float:
+    since = synced_from(job)
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
+
+
 def pass_seconds(job: Job, now: datetime) -> float:
     """How long a sync would take that began now, the source running: what it lacks and what has changed since."""
     rate = _rate(job.recent_syncs).value
-    behind = 0.0 if job.replica_of is None else max(0.0, (now - job.replica_of).total_seconds())
-    missing = job.unseeded_bytes + _changed(job, behind).value
+    missing = job.unseeded_bytes + _changed(job, _behind(job, now)).value
     return _fixed(job.recent_syncs, rate).value + missing / rate
 
 
@@ -250,17 +265,27 @@ def predict(job: Job, order: CutoverOrder, now: datetime, *, warm_pass: bool = T
     Returns:
         None before the first replica is complete.
     """
-    if job.replica_of is None:
+    if job.last_sync_at is None:
         return None
-    since = pass_seconds(job, now) if warm_pass else max(0.0, (now - job.replica_of).total_seconds())
+    since = pass_seconds(job, now) if warm_pass else _behind(job, now)
     shutdown = _shutdown(job, order)
     changing = 0.0 if job.source_power == "poweredOff" else since + seconds_to_the_shutdown(job) + shutdown.seconds
     return _of(job, order, now, shutdown, changing)
 
 
+def prediction_of(status: JobStatus, now: datetime) -> Prediction | None:
+    """Of a job's scheduled cutover, or else of one that was ordered now; None where none can begin.
+
+    It is reckoned by whoever asks: a job that waits knows no time between its tasks.
+    """
+    if status.phase not in {Phase.READY, Phase.SYNCING}:
+        return None
+    return predict(status, status.cutover_ordered or CutoverOrder(), now)
+
+
 def shortest(job: Job, order: CutoverOrder, now: datetime) -> Prediction | None:
     """What warm passes could bring it down to: the last one had nothing to copy. None as of `predict`."""
-    if job.replica_of is None:
+    if job.last_sync_at is None:
         return None
     shutdown = _shutdown(job, order)
     least = _fixed(job.recent_syncs, _rate(job.recent_syncs).value).value

@@ -53,12 +53,16 @@ def rolled_back(state: JobState, now: datetime) -> None:
         in_use = record.completed_at is not None
         state.cutover = record.model_copy(update={"rolled_back_at": now, "kept": False})
     state.cutover_asked, state.rolling_back = None, False
+    how = ""
+    if any(disk.baseline.change_id is None for disk in state.disks):
+        how = "takes the volumes back to their snapshots" if state.volume_snapshots else "copies every disk in full"
     state.trouble = record.trouble if record else None
     if not in_use:
         state.sync_asked_by = ""
-        state.note(now, "rolled back", "the job is Ready with its baselines; a sync follows")
+        follows = f"a sync follows, which {how}" if how else "a sync follows"
+        state.note(now, "rolled back", f"the job is Ready with its baselines; {follows}")
         return
     state.paused = True
     by = record.rolled_back_by if record else ""
-    text = "the job is paused: the next sync undoes what the target wrote to its volumes"
+    text = f"the job is paused: the next sync undoes what the target wrote; it {how or 'copies what changed'}"
     state.note(now, "rolled back", text, by)

@@ -86,8 +86,8 @@ def sync_at(job: Job, order: CutoverOrder) -> datetime | None:
 
 def is_due(job: Job, order: CutoverOrder, now: datetime) -> bool:
     """Whether that sync is to begin now, or should have begun already."""
-    begins = sync_at(job, order)
-    return begins is not None and now >= begins and (job.replica_of is None or job.replica_of < begins)
+    begins, synced = sync_at(job, order), prediction.synced_from(job)
+    return begins is not None and now >= begins and (synced is None or synced < begins)
 
 
 def refuse_unless_possible(order: CutoverOrder, now: datetime | None) -> None:

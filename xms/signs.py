@@ -30,6 +30,8 @@ KEPT_BYTES: Final = 4096
 """The end of a program's output; of all else nothing is kept, however much it says."""
 
 LAST_LINES: Final = 3
+UNSEEN: Final = "the target was booted, and nobody has seen yet whether it works"
+
 DISCARD_PORT: Final = 9
 """A datagram socket that is connected to it sends nothing; the kernel looks up the route."""
 
@@ -125,6 +127,7 @@ class CommandSign:
             raise OutOfSight(
                 f"this worker has no command '{self._command}'",
                 because="its configuration does not name it in [evidence.commands], another worker's did",
+                means=UNSEEN,
                 do="give all workers the same commands",
             )
         limit = min(self._seconds, seconds)
@@ -250,7 +253,7 @@ def _ran(
             status = None
         except ProgramMissing as missing:
             raise OutOfSight(
-                missing.what, because="another worker's configuration passed the gates", do=missing.do
+                missing.what, because="it is not on this worker's PATH", means=UNSEEN, do=missing.do
             ) from missing
     return status, tail.lines
 

@@ -24,6 +24,8 @@ from tests.cli.place import Place
 from workflows.conversion_log import ConversionLogWorkflow
 from workflows.names import CONVERSION_QUEUE, DATA_QUEUE, LOOK_QUEUE, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.operations import (
+    CheckCutoverWorkflow,
+    CheckEvidenceWorkflow,
     CheckMigrationWorkflow,
     CheckSourceWorkflow,
     CheckTargetWorkflow,
@@ -177,7 +179,9 @@ class Background:
                         CheckTargetWorkflow,
                         ListTargetsWorkflow,
                         ListVmsWorkflow,
+                        CheckCutoverWorkflow,
                         CheckMigrationWorkflow,
+                        CheckEvidenceWorkflow,
                         PreflightWorkflow,
                         ConversionLogWorkflow,
                     ],

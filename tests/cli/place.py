@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from tests.workflows.world import World
+from xms.config import EvidenceConfig
 from xms.cutover import ConversionProgress
 from xms.errors import BadInput, ConfigurationError, SourceRefusedLogin, TargetNotFound, VmNotFound, XmsError
 from xms.models import DiskProgress, MigrationSpec, Nic, Trouble
@@ -45,7 +46,7 @@ from xms.orders.source import (
     VmNic,
     VmQuery,
 )
-from xms.orders.target import CheckTarget, TargetChecked
+from xms.orders.target import CheckEvidence, CheckTarget, EvidenceChecked, TargetChecked
 from xms.orders.target_check import (
     CloudService,
     ListTargets,
@@ -56,6 +57,7 @@ from xms.orders.target_check import (
     TargetSummary,
 )
 from xms.preflight.judge import judge
+from xms.signs import refuse_impossible
 
 GIB = 1 << 30
 
@@ -241,6 +243,14 @@ class Place(World):
             for nic in order.vm.nics
         )
         return checked.model_copy(update={"nics": nics})
+
+    @activity.defn
+    async def check_evidence(self, order: CheckEvidence) -> EvidenceChecked:
+        try:
+            refuse_impossible(order.evidence, EvidenceConfig(commands={"db-answers": ("true",)}), order.nics, "place")
+        except XmsError as error:
+            raise as_failure(error) from error
+        return EvidenceChecked(worker="place")
 
     @activity.defn
     async def stream_disk(self, order: StreamDisk) -> StreamResult:

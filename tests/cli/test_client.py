@@ -9,7 +9,9 @@ from typing import get_args
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.conversion import ConversionActivities
 from activities.streaming import StreamingActivities
@@ -139,6 +141,21 @@ async def test_a_job_that_no_worker_has_taken_up_is_listed_with_what_temporal_kn
     assert found.silent.kind == "NoWorker"
     (listed,) = found.jobs
     assert (listed.job_id, listed.phase, listed.vm, listed.status) == (job, "Initializing", "db-prod-01", None)
+    with pytest.raises(NoWorker):
+        await migrations.status(job)
+
+
+async def test_a_server_that_saw_no_worker_lately_means_that_none_runs_and_not_that_the_workflow_is_broken(
+    without_worker: Terminal, here: pytest.MonkeyPatch
+) -> None:
+    async def asked(*_words: object, **_options: object) -> None:
+        text = "no poller seen for task queue recently, worker may be down"
+        raise RPCError(text, RPCStatusCode.FAILED_PRECONDITION, b"")
+
+    here.setenv("TEMPORAL_ADDRESS", without_worker.environment["TEMPORAL_ADDRESS"])
+    migrations = await Migrations.connect()
+    job = await migrations.submit(SPEC.model_copy(update={"vm": "web-99"}))
+    here.setattr(WorkflowHandle, "query", asked)
     with pytest.raises(NoWorker):
         await migrations.status(job)
 

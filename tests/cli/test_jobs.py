@@ -65,6 +65,16 @@ def test_a_vm_is_not_migrated_twice_at_once(house: House) -> None:
     assert house.place.calls.count("check_target") == 2
 
 
+def test_evidence_that_no_worker_could_see_is_refused_when_the_cutover_is_ordered(house: House) -> None:
+    job = house.a_ready_job()
+    done = house.xms(
+        "migration", "cutover", job, "--yes", "--evidence", "console=up", "--evidence", "command=db-answer"
+    )
+    assert (done.code, done.out) == (2, "")
+    assert "because: the commands of worker place are: db-answers" in done.err
+    assert house.status(job)["cutover_ordered"] is None
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

@@ -31,10 +31,17 @@ def holding(free: int, appliances: int = 0) -> Callable[[], Memory]:
 
 
 def test_a_conversion_begins_where_there_is_room_for_its_appliance_and_what_goes_with_it() -> None:
-    with slots(holding(NEEDED)).taken(Stages(no_pulse)):
+    with slots(holding(NEEDED)).taken(Stages(no_pulse), "kvm"):
         pass
-    with pytest.raises(WorkerBusy), slots(holding(NEEDED - 1), patience=0).taken(Stages(no_pulse)):
+    with pytest.raises(WorkerBusy), slots(holding(NEEDED - 1), patience=0).taken(Stages(no_pulse), "kvm"):
         pytest.fail("it began")
+
+
+def test_an_appliance_that_is_emulated_takes_more() -> None:
+    with pytest.raises(WorkerBusy), slots(holding(NEEDED), patience=0).taken(Stages(no_pulse), "tcg"):
+        pytest.fail("it began")
+    with slots(holding(NEEDED + GIB)).taken(Stages(no_pulse), "tcg"):
+        pass
 
 
 def test_one_that_has_to_wait_says_so_with_every_beat_and_begins_as_soon_as_there_is_room() -> None:
@@ -46,7 +53,7 @@ def test_one_that_has_to_wait_says_so_with_every_beat_and_begins_as_soon_as_ther
         said.append(detail.stage)
         free = NEEDED
 
-    with slots(lambda: Memory(total=64 * GIB, available=free, appliances=0)).taken(Stages(hear)):
+    with slots(lambda: Memory(total=64 * GIB, available=free, appliances=0)).taken(Stages(hear), "kvm"):
         assert said == ["waiting: 1 GiB of 1.5 GiB of memory are free"]
 
 
@@ -55,24 +62,24 @@ def test_a_wait_can_be_interrupted() -> None:
         del detail
         raise Interrupted("stop")
 
-    with pytest.raises(Interrupted), slots(holding(0)).taken(Stages(interrupt)):
+    with pytest.raises(Interrupted), slots(holding(0)).taken(Stages(interrupt), "kvm"):
         pytest.fail("it began")
 
 
 def test_what_a_running_conversion_has_not_taken_yet_is_kept_for_it() -> None:
     free = NEEDED * 2 - 1
     both = slots(lambda: Memory(total=64 * GIB, available=free, appliances=0), patience=0)
-    with both.taken(Stages(no_pulse)):
-        with pytest.raises(WorkerBusy), both.taken(Stages(no_pulse)):
+    with both.taken(Stages(no_pulse), "kvm"):
+        with pytest.raises(WorkerBusy), both.taken(Stages(no_pulse), "kvm"):
             pytest.fail("it began")
         free += 1
-        with both.taken(Stages(no_pulse)):
+        with both.taken(Stages(no_pulse), "kvm"):
             pass
 
 
 def test_what_a_running_conversion_has_taken_is_not_counted_twice() -> None:
     both = slots(lambda: Memory(total=64 * GIB, available=NEEDED, appliances=NEEDED))
-    with both.taken(Stages(no_pulse)), both.taken(Stages(no_pulse)):
+    with both.taken(Stages(no_pulse), "kvm"), both.taken(Stages(no_pulse), "kvm"):
         pass
 
 
@@ -81,10 +88,10 @@ def test_no_more_run_at_a_time_than_configured() -> None:
 
     def second() -> None:
         begun.set()
-        with one.taken(Stages(no_pulse)):
+        with one.taken(Stages(no_pulse), "kvm"):
             order.append("second")
 
-    with one.taken(Stages(no_pulse)):
+    with one.taken(Stages(no_pulse), "kvm"):
         thread = threading.Thread(target=second)
         thread.start()
         assert begun.wait(5)
@@ -97,13 +104,13 @@ def test_no_more_run_at_a_time_than_configured() -> None:
 def test_a_conversion_that_failed_gives_its_slot_back() -> None:
     one = slots(holding(64 * GIB), conversions=1, patience=0)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), one.taken(Stages(no_pulse)):
+        with pytest.raises(ZeroDivisionError), one.taken(Stages(no_pulse), "kvm"):
             raise ZeroDivisionError
 
 
 def test_a_worker_that_can_never_have_so_much_memory_says_so_at_once() -> None:
     small = slots(lambda: Memory(total=GIB, available=GIB, appliances=0))
-    with pytest.raises(ConfigurationError, match="too small") as refused, small.taken(Stages(no_pulse)):
+    with pytest.raises(ConfigurationError, match="too small") as refused, small.taken(Stages(no_pulse), "kvm"):
         pytest.fail("it began")
     assert "1.5 GiB" in refused.value.because
     assert "memory_mib" in refused.value.do

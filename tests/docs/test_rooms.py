@@ -19,6 +19,8 @@ WALLS: Final = (
     ("xms", ("xms/client",), ("temporalio", "activities", "workflows", "cli", "lab", "bench")),
     ("xms/client", (), ("activities", "cli", "lab", "bench")),
     ("xms/engine", (), ("xms.openstack", "xms.vsphere", "xms.conversion", "xms.transport")),
+    ("xms/evidence.py", (), ("xms.config", "xms.programs", "socket", "openstack", "xms.openstack")),
+    ("xms/signs.py", (), ("openstack", "xms.openstack", "xms.vsphere")),
     ("xms/vsphere", (), ("xms.openstack", "xms.conversion", "openstack")),
     ("xms/transport", (), ("xms.openstack", "xms.conversion", "openstack")),
     ("xms/openstack", (), ("xms.vsphere", "xms.transport", "pyVmomi")),

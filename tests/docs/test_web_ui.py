@@ -13,8 +13,8 @@ from workflows.commands import Commands
 from workflows.details import describe
 from xms import differences, verification
 from xms.change_map import ByteRanges
-from xms.commands import refuse_unless_allowed
-from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, RollBackOrder, StepRecord, WithdrawCutover
+from xms.commands import accept, refuse_unless_allowed
+from xms.cutover import Cutover, CutoverOrder, FinalizeOrder, RollBackOrder, StepRecord, SyncFigures, WithdrawCutover
 from xms.errors import QuotaExceeded
 from xms.job import JobState
 from xms.models import (
@@ -78,6 +78,21 @@ def test_phase_lag_and_metrics_are_in_words_and_units_for_people() -> None:
     assert "**Rate limit**: none" in text
     assert "**Next sync**: 2026-11-23 12:15:07 UTC" in text
     assert "**Hard disk 1**, 100 GiB: volume `8f2c`, complete" in text
+
+
+@pytest.mark.parametrize("phase", [Phase.READY, Phase.SYNCING, Phase.FAILED])
+def test_a_scheduled_cutover_is_told_with_its_predicted_downtime_and_can_be_withdrawn(phase: Phase) -> None:
+    state = a_ready_job()
+    state.recent_syncs = (SyncFigures(snapshot_at=NOON, bytes=1 << 30, streaming_seconds=7, seconds=20, full=True),)
+    assert "Cutover ordered" not in describe(SPEC, state)
+    accept(state, CutoverOrder(who="ann", at=NOON + timedelta(hours=13)), NOON)
+    state.enter(phase, NOON)
+    state.failed_in = Phase.READY
+    text = describe(SPEC, state)
+    assert "**Cutover ordered**: at 2026-11-24 01:00:00 UTC, ordered by ann" in text
+    assert ("**Predicted downtime**, right after a sync: 3m" in text) is (phase is not Phase.FAILED)
+    assert "- `withdraw-cutover`" in text
+    refuse_unless_allowed(state, WithdrawCutover())
 
 
 def test_a_paused_job_says_so_first_and_offers_resume() -> None:
@@ -171,7 +186,7 @@ def test_what_is_ahead_of_a_job_is_told_a_rehearsal_and_an_ordered_cutover() -> 
     assert "- **Rehearsal**: rehearsed 2026-11-21 14:56:40 UTC, passed, conversion 1m 32s, boot 45s" in text
     assert "- **Cutover ordered**: at 2026-11-24 01:00:00 UTC, ordered by ann@jump-1, only with predicted" in text
     assert "- `withdraw-cutover`" in text
-    assert "- `cutover`" not in text
+    assert "- `cutover`: moves the VM now, or at another time: it replaces the scheduled one" in text
 
 
 def test_a_completed_job_that_can_be_rolled_back_says_until_when_and_offers_that_and_its_end() -> None:

@@ -1,7 +1,7 @@
 """A stage for the whole product: the stand-ins in this process, Temporal and the workers in processes of their own.
 
-The VM has no guest: its disks are real QEMU disks with real snapshots and change tracking, and the test writes them,
-so that a test takes seconds and knows every byte. The guest's part is played in test_with_a_guest.py.
+The VM's disks are real QEMU disks with real snapshots and change tracking. Where it runs no guest, the test writes
+them, so that it takes seconds and knows every byte. The lab's guest numbers what it has fsynced.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from lab import vddk_library
 from lab.cloud.server import CloudServer
 from lab.esxi.host import LabHost
 from lab.esxi.interface import DiskSpec, Machine, MachineSpec, NicSpec
+from lab.guest.evidence import console_numbers, data_numbers, gaps, root_numbers
+from lab.guest.image import GuestImage
 from lab.layout import PASSWORD, USERNAME
 from lab.proof import compare
 from lab.temporal_server import TemporalServer
 from lab.vcenter.certificate import make
 from lab.vcenter.server import VcenterServer
 from xms.client import Migrations
+from xms.errors import NoWorker
 from xms.models import MigrationSpec, NetworkMapping, Phase
 from xms.status import JobStatus
 
@@ -39,15 +42,26 @@ STAND_IN_VIRT_V2V: Final = REPOSITORY / "tests/conversion/stand_in_virt_v2v.py"
 DISK_BYTES: Final = 192 << 20
 PIECE: Final = 1 << 20
 
+NUMBERS_ON: Final = {2000: root_numbers, 2001: data_numbers}
+
 
 class Stage:
-    """One VM with two disks, a cloud, Temporal; workers come and go."""
+    """One VM with two disks, a cloud, Temporal; workers come and go.
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    Args:
+        directory: of everything.
+        stack: ends it.
+        image: on the disks; None: they are empty.
+        boots: whether the guest of the image runs. Where it does not, the lab plays one that shuts down when asked.
+    """
+
+    def __init__(
+        self, directory: Path, stack: ExitStack, image: GuestImage | None = None, *, boots: bool = False
+    ) -> None:
         self.directory = directory
         self._stack = stack
         self._noise = random.Random(7)  # noqa: S311 - test data
-        self.host = stack.enter_context(LabHost(directory / "esxi", [_machine(directory)]))
+        self.host = stack.enter_context(LabHost(directory / "esxi", [_machine(directory, image, boots=boots)]))
         self.machine.power_on()
         thumbprint = make(directory / "vcenter.pem", ["127.0.0.1"])
         self.vcenter = VcenterServer(
@@ -91,17 +105,44 @@ class Stage:
             for number in range(pieces):
                 self.write(key, number * PIECE, PIECE)
 
+    @property
+    def console(self) -> Path:
+        """What the guest prints: each number that it has fsynced on all of its disks."""
+        return self.directory / "esxi" / self.machine.spec.name / "console.log"
+
+    def console_of(self, server_id: str) -> Path:
+        """What the guest of a target prints."""
+        return self.directory / "cloud" / "servers" / server_id / "console.log"
+
+    def records_of_the_source(self) -> int:
+        """The last record of the guest that is off: on each of its disks, after all before it, and on its console."""
+        lasts = []
+        for disk in self.machine.spec.disks:
+            numbers = NUMBERS_ON[disk.key](disk.file)
+            assert not gaps(numbers), disk.label
+            lasts.append(numbers[-1])
+        assert max(lasts) >= max(console_numbers(self.console))
+        return max(lasts)
+
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def start_worker(self, name: str, *, slow: bool = False) -> None:
-        """Start a worker process and wait until it is ready; a slow one reads its source with a delay."""
+    def start_worker(self, name: str, *, slow: bool = False, conversion: Path | str = STAND_IN_VIRT_V2V) -> None:
+        """Start a worker process and wait until it is ready.
+
+        Args:
+            name: of the worker; one of the same name finds the files of the one before.
+            slow: it reads its source with a delay.
+            conversion: the program that it converts with.
+        """
         config = self.directory / f"{name}.toml"
+        # Short, so that a dead worker's is soon over; virt-v2v leaves a busy machine too little for a short one.
+        lease_seconds = 4 if conversion == STAND_IN_VIRT_V2V else 60
         plugin = f"--filter=delay python {PLUGIN} rdelay=800ms" if slow else f"python {PLUGIN}"
         config.write_text(f"""\
 [worker]
 name = "{name}"
 data_dir = "{self.directory / name}"
-lease_seconds = 4
+lease_seconds = {lease_seconds}
 log_format = "json"
 
 [sources.lab]
@@ -122,7 +163,8 @@ plugin = "{plugin}"
 libdir = "{vddk_library.make(self.directory / "vddk")}"
 
 [conversion]
-program = "{STAND_IN_VIRT_V2V}"
+program = "{conversion}"
+memory_mib = 256
 """)
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
@@ -134,7 +176,7 @@ program = "{STAND_IN_VIRT_V2V}"
                 env=os.environ | self.environment,
                 cwd=REPOSITORY,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while b"worker is ready" not in log.read_bytes():
             assert self.workers[name].poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -182,27 +224,31 @@ program = "{STAND_IN_VIRT_V2V}"
             return volume.read(len(data)) == data
 
 
-def _machine(directory: Path) -> MachineSpec:
+def _machine(directory: Path, image: GuestImage | None, *, boots: bool) -> MachineSpec:
     disks = []
     for number in range(2):
         file = directory / f"disk-{number}.raw"
-        with file.open("wb") as disk:
-            disk.truncate(DISK_BYTES)
+        if image is None:
+            with file.open("wb") as disk:
+                disk.truncate(DISK_BYTES)
+        else:
+            (image.copy_data if number else image.copy_root)(file)
         disks.append(DiskSpec(2000 + number, f"Hard disk {number + 1}", file, f"[ds1] vm/disk-{number}.vmdk"))
     return MachineSpec(
         name="db-prod-01",
         disks=tuple(disks),
         nics=(NicSpec(4000, "Network adapter 1", "00:50:56:9a:11:02", "VM Network"),),
-        memory=256 << 20,
-        guest=False,
+        memory=(512 if boots else 256) << 20,
+        guest=boots,
+        plays_tools=image is not None and not boots,
     )
 
 
 @contextmanager
-def a_stage(directory: Path) -> Iterator[Stage]:
+def a_stage(directory: Path, image: GuestImage | None = None, *, boots: bool = False) -> Iterator[Stage]:
     """A stage without workers; everything of it ends with the block."""
     with ExitStack() as stack:
-        yield Stage(directory, stack)
+        yield Stage(directory, stack, image, boots=boots)
 
 
 def a_spec(**changes: object) -> MigrationSpec:
@@ -227,8 +273,14 @@ class Watch:
         self.job = job
 
     async def status(self) -> JobStatus:
-        """Now."""
-        return await self.migrations.status(self.job)
+        """Now, or as soon as there is a worker again."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return await self.migrations.status(self.job)
+            except NoWorker:
+                if time.monotonic() > deadline:
+                    raise
 
     async def until(self, phase: Phase, *, syncs: int = 0, seconds: float = 120.0) -> JobStatus:
         """Wait for a phase at rest."""
@@ -263,6 +315,15 @@ class Watch:
                 raise AssertionError(await self.story(status))
             await asyncio.sleep(0.02)
 
+    async def until_printed(self, console: Path, records: int, seconds: float = 900.0) -> list[int]:
+        """Wait until a guest has printed so many numbers; a guest boots slowly where there is no KVM."""
+        deadline = time.monotonic() + seconds
+        while len(numbers := await asyncio.to_thread(console_numbers, console)) < records:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{len(numbers)} records\n{await self.story(await self.status())}")
+            await asyncio.sleep(0.5)
+        return numbers
+
     async def until_there(self, file: Path, seconds: float = 60.0) -> None:
         """Wait until a process has made a file."""
         for _ in range(int(seconds / 0.1)):
@@ -276,3 +337,18 @@ class Watch:
         events = await self.migrations.events(self.job)
         lines = [f"{event.at:%H:%M:%S} {event.kind}: {event.text}" for event in events.events]
         return "\n".join([f"{status.phase}: {status.doing}, {status.trouble}", *lines])
+
+
+async def see_every_record_on_the_target(stage: Stage, watch: Watch, done: JobStatus, records: int = 20) -> None:
+    """The target's guest found the last record of the source's on both disks, and goes on with the next number.
+
+    Raises:
+        AssertionError: a record is lost, or came twice.
+    """
+    assert done.cutover is not None
+    last = stage.records_of_the_source()
+    console = stage.console_of(done.cutover.server_id or "")
+    numbers = await watch.until_printed(console, records)
+    assert f"last-root={last} last-data={last}" in console.read_text(errors="replace")
+    assert numbers[0] == last + 1
+    assert not gaps(numbers)

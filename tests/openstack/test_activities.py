@@ -39,7 +39,7 @@ def config(target_config: TargetConfig, tmp_path: Path) -> Config:
     return Config(
         worker=WorkerConfig(name="worker-1", data_dir=tmp_path, lease_seconds=4),
         target=target_config,
-        conversion=ConversionConfig(program=str(PROGRAM)),
+        conversion=ConversionConfig(program=str(PROGRAM), memory_mib=256),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from lab.cloud.server import CloudServer
+from lab.cloud.volumes import complete
+from tests.cloud_contract.scene import WORKER
 from tests.openstack.conftest import GIB, PROJECT, volume_order
 from xms.errors import Refused
 from xms.models import Baseline, Disk
@@ -95,6 +98,18 @@ def test_the_volumes_of_a_worker_that_converts_have_snapshots_which_know_what_th
         "xms_replica": AT.isoformat(),
         "xms_made_by": "XMS",
     }
+
+
+def test_a_volume_that_is_being_attached_has_its_snapshot_as_soon_as_it_is(replica: Replica) -> None:
+    volume_id = replica.disks[0].volume_id or ""
+    attachment = replica.cloud.volumes.create_attachment(volume_id, connector=WORKER, mode="rw")
+    assert replica.cloud.volumes.get_volume(volume_id).status == "attaching"
+    timer = threading.Timer(0.7, complete, [replica.server.cloud.attachments[attachment.id]])
+    timer.start()
+    made = replica.make()
+    timer.join()
+    assert [each.disk_key for each in made.snapshots] == [2000, 2001]
+    replica.cloud.volumes.delete_attachment(attachment.id)
 
 
 def test_snapshots_are_found_again_and_those_of_another_replica_are_replaced(replica: Replica) -> None:

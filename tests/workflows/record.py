@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,17 @@ from tests.workflows.sighted import Sighted
 from tests.workflows.world import BLOCK, World, failure
 from workflows.names import SEARCH_ATTRIBUTES
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import ConversionOptions, CutoverOrder, Evidence, FinalizeOrder, OnFailure, Rehearse, RollBackOrder
+from xms.cutover import (
+    ConversionOptions,
+    CutoverOrder,
+    Evidence,
+    FinalizeOrder,
+    OnFailure,
+    Rehearse,
+    RollBackOrder,
+    Window,
+    WithdrawCutover,
+)
 from xms.job import JobState
 from xms.models import (
     Abandon,
@@ -216,6 +227,28 @@ async def seen(client: Client) -> Job:
     return job
 
 
+async def scheduled(client: Client) -> Job:
+    """Orders for a time: replaced, withdrawn, dropped by a short window; one over its budget; one that is forced."""
+    world = World()
+    async with a_job(client, world, a_spec("scheduled")) as job:
+        await job.reaches(Phase.READY)
+        now = datetime.now(UTC)
+        cutover, withdraw = WarmMigrationWorkflow.cutover, WarmMigrationWorkflow.withdraw_cutover
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=now + timedelta(days=1)))
+        await job.handle.execute_update(cutover, CutoverOrder(who="bob", at=now + timedelta(days=2)))
+        await job.handle.execute_update(withdraw, WithdrawCutover(who="ann"))
+        window = Window(opens_at=now + timedelta(seconds=2), closes_at=now + timedelta(seconds=72))
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", window=window))
+        await job.tells("cutover dropped")
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", max_downtime_seconds=60))
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=1)
+        at = datetime.now(UTC) + timedelta(seconds=2)
+        await job.handle.execute_update(cutover, CutoverOrder(who="ann", at=at, max_downtime_seconds=60, force=True))
+        await job.handle.result()
+    return job
+
+
 async def rolled_back(client: Client) -> Job:
     """Kept as it failed and taken back; completed, rolled back, reverted from snapshots; completed and finalized."""
     world = World()
@@ -241,6 +274,22 @@ async def rolled_back(client: Client) -> Job:
         await job.handle.execute_update(WarmMigrationWorkflow.cutover, order)
         await job.reaches(Phase.COMPLETED)
         await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
+async def parked_by_an_attachment(client: Client) -> Job:
+    """A roll-back that could not release the volumes, retried. Recorded when the source still waited for that."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("parked-by-an-attachment")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.reaches(Phase.FAILED)
+        await job.handle.execute_update(WarmMigrationWorkflow.retry, Retry())
+        await job.reaches(Phase.READY, syncs=3)
+        await job.handle.execute_update(WarmMigrationWorkflow.abandon, Abandon())
         await job.handle.result()
     return job
 
@@ -293,6 +342,23 @@ async def rehearsal_passed(client: Client) -> Rehearsed:
     return Rehearsed(client.get_workflow_handle(rehearsal_id(job.handle.id)))
 
 
+async def cleaned_up_later(client: Client) -> Job:
+    """Volumes that could not be released before the source ran again, and a snapshot that outlived the final delta."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("cleaned-up-later")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["convert"] = lambda: world.fail["release_volumes"].append(failure("VolumeBusy"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("rolled back")
+        await job.reaches(Phase.READY, syncs=3)
+        world.before["power_off"] = lambda: world.fail["remove_snapshots"].append(failure("SourceForbidden"))
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.handle.result()
+        assert not world.snapshots
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -302,12 +368,15 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "carried-over": carried_over,
     "verified": verified,
     "rolled-back": rolled_back,
+    "parked-by-an-attachment": parked_by_an_attachment,
+    "cleaned-up-later": cleaned_up_later,
     "limited": limited,
     "host-budget": host_budget,
     "seen": seen,
     "rehearsed": rehearsed,
     "rehearsal-passed": rehearsal_passed,
     "rehearsal-broken-off": rehearsal_broken_off,
+    "scheduled": scheduled,
 }
 
 

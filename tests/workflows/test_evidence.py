@@ -51,7 +51,7 @@ async def test_where_the_ports_get_no_address_a_look_at_one_fails_before_the_sou
         assert status.cutover is not None
         trouble = status.cutover.trouble
         assert trouble is not None
-        assert "could not be seen by tcp port 22, ping" in trouble.what
+        assert "could not be seen by port 22, ping" in trouble.what
         assert (trouble.kind, trouble.means) == ("BadInput", "the source was not touched")
         assert {"power_off", "convert", "boot_server"} & set(world.calls) == set()
         assert world.ports == set()

@@ -277,7 +277,16 @@ async def test_10_every_command_is_recorded_with_who_and_what_came_of_it(client:
 
 
 async def test_11_every_retry_ends() -> None:
-    policies = [calls.CONTROL, calls.CLEAN_UP, calls.STREAM, calls.CONVERSION, calls.BOOT]
+    policies = [
+        calls.CONTROL,
+        calls.CLEAN_UP,
+        calls.STREAM,
+        calls.CONVERSION,
+        calls.BOOT,
+        calls.LOOK,
+        calls.GLANCE,
+        calls.SNAPSHOTS,
+    ]
     policies += [calls.on_host("q"), calls.power_off(300), calls.evidence(600)]
     for policy in policies:
         assert 1 <= policy["retry_policy"].maximum_attempts <= 60

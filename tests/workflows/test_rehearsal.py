@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from tests.workflows.conftest import Job, a_job, a_spec
 from tests.workflows.world import World, failure
 from workflows.warm_migration import WarmMigrationWorkflow
-from xms.cutover import CutoverOrder, Evidence, Rehearsal, Rehearse
+from xms.cutover import CutoverOrder, Evidence, Rehearsal, Rehearse, WithdrawCutover
 from xms.models import Abandon, NetworkMapping, Phase, SyncNow
 from xms.rehearsal import rehearsal_id
 
@@ -194,6 +194,24 @@ async def test_the_jobs_end_breaks_it_off_and_leaves_nothing_of_it(client: Clien
         assert not world.left_of_rehearsals()
         assert report.status.rehearsal is not None
         assert report.status.rehearsal.outcome == "broken off"
+
+
+async def test_a_cutover_that_is_withdrawn_while_it_waits_for_the_removal_does_not_begin(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.late = {"convert"}
+        await rehearse(job)
+        await called(world, "convert")
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(who="bob"))
+        await job.handle.execute_update(WarmMigrationWorkflow.withdraw_cutover, WithdrawCutover(who="bob"))
+        world.late = set()
+        found = await ended(job)
+        status = await job.reaches(Phase.READY)
+        assert found.outcome == "broken off"
+        assert status.cutover is None
+        assert "power_off" not in world.calls
+        assert not world.left_of_rehearsals()
 
 
 async def test_a_rehearsal_whose_workflow_is_terminated_is_removed_by_the_job(client: Client) -> None:

@@ -191,6 +191,18 @@ async def test_a_source_that_somebody_started_after_the_boot_has_the_target_remo
         await job.handle.terminate()
 
 
+async def test_a_source_that_cannot_be_looked_at_after_the_boot_takes_no_target_away(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.before["see_running"] = lambda: world.fail["inspect_vm"].append(failure("SourceUnreachable"))
+        await cut_over(job)
+        report = await job.handle.result()
+    assert report.outcome == "completed"
+    assert "source not seen" in [event.kind for event in report.events]
+    assert world.servers == {"server-1"}
+
+
 # --- after Completed --------------------------------------------------------------------------------------------------
 
 

@@ -36,11 +36,13 @@ from xms.client.failures import unwrap
 from xms.client.listing import WORKFLOW, Listed, Listing, broken_off, listed, phase_of, search
 from xms.client.live import with_live_figures
 from xms.client.questions import Answer, Questions
+from xms.cutover import CutoverOrder
 from xms.errors import JobFinished, JobNotFound, NoWorker, OperationFailed, Refused
 from xms.models import Command, MigrationSpec, Phase, Receipt, job_id
 from xms.orders.conversion import ConversionLog, ReadConversionLog
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
-from xms.orders.target import MigrationChecked
+from xms.orders.target import CheckCutover, MigrationChecked
+from xms.prediction import prediction_of
 from xms.report.build import report_of
 from xms.report.model import Report
 from xms.status import Events, JobReport, JobStatus
@@ -66,6 +68,9 @@ CALL: Final = timedelta(seconds=10)
 
 ANSWER: Final = timedelta(seconds=15)
 """For an answer that a worker has to give: it may have to replay the job first."""
+
+NO_POLLER: Final = "no poller seen"
+"""Of what the server says to a query when no worker has asked for work lately, which is no fault of the workflow."""
 
 LISTING: Final = timedelta(seconds=25)
 """For the answers of all jobs of a listing together."""
@@ -175,7 +180,8 @@ class Migrations(Questions):
                 return (await self._report(description)).status
             case WorkflowExecutionStatus.RUNNING:
                 answered = await self._ask(description, "status", JobStatus)
-                return await with_live_figures(answered, description, self.client.data_converter)
+                live = await with_live_figures(answered, description, self.client.data_converter)
+                return live.model_copy(update={"prediction": prediction_of(live, datetime.now(UTC))})
             case _:
                 return broken_off(await self._ask(description, "status", JobStatus), description)
 
@@ -315,6 +321,21 @@ class Migrations(Questions):
         what = f"the migration of {spec.vm} could not be checked"
         return await self._operation("CheckMigrationWorkflow", spec, MigrationChecked, what)
 
+    async def check_cutover(self, status: JobStatus, order: CutoverOrder) -> MigrationChecked:
+        """Whether a cutover would pass its gates now: the VM and the target are looked at, nothing is changed.
+
+        Args:
+            status: the job's.
+            order: how the cutover would be ordered.
+
+        Raises:
+            NoWorker: no worker runs, or none finished in time.
+            XmsError: what stands against it, in the class and the words of the worker.
+        """
+        question = CheckCutover(spec=status.spec.remapped(order.network_map), moref=status.moref, known=status.nics)
+        what = f"the cutover of {status.spec.vm} could not be checked"
+        return await self._operation("CheckCutoverWorkflow", question, MigrationChecked, what)
+
     async def preflight_of(self, spec: MigrationSpec) -> PreflightReport:
         """The preflight of a migration as it would be submitted; the report has this one VM.
 
@@ -387,6 +408,8 @@ class Migrations(Questions):
                     raise _no_answer(what, job, means) from None
                 except RPCError as error:
                     if error.status in {RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}:
+                        raise _no_answer(what, job, means) from None
+                    if error.status is RPCStatusCode.FAILED_PRECONDITION and NO_POLLER in error.message:
                         raise _no_answer(what, job, means) from None
                     if error.status is RPCStatusCode.FAILED_PRECONDITION:
                         # Workers are there, and every try to go on with the job fails in the workflow's code.

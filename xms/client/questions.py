@@ -15,10 +15,12 @@ from workflows.names import TASK_QUEUE
 from xms.client.connection import connect, explained
 from xms.client.failures import unwrap
 from xms.client.pollers import see_a_worker
+from xms.cutover import Evidence
 from xms.errors import NoWorker
-from xms.models import Model
+from xms.models import Model, Nic
 from xms.orders.preflight import PreflightOrder, PreflightReport, TargetWanted
 from xms.orders.source import ListSources, ListVms, SourceList, SourceQuery, SourceReport, VmList
+from xms.orders.target import CheckEvidence, EvidenceChecked
 from xms.orders.target_check import ListTargets, TargetList, TargetQuestion, TargetReport
 
 OPERATION: Final = timedelta(seconds=210)
@@ -63,6 +65,17 @@ class Questions:
         return await self._operation(
             "CheckTargetWorkflow", TargetQuestion(target=name, project=project), TargetReport, what
         )
+
+    async def check_evidence(self, evidence: Sequence[Evidence], nics: Sequence[Nic]) -> EvidenceChecked:
+        """Whether a worker could see a target with these NICs by these signs.
+
+        Raises:
+            BadInput: it never could: an unknown command, no address to look at, no route.
+            ProgramMissing: it lacks a program to look with.
+        """
+        question = CheckEvidence(evidence=tuple(evidence), nics=tuple(nics))
+        what = "evidence could not be checked"
+        return await self._operation("CheckEvidenceWorkflow", question, EvidenceChecked, what)
 
     async def vms(self, source: str, match: str = "") -> VmList:
         """The VMs of a source, all or those whose name matches a pattern ('web-*')."""

@@ -31,11 +31,14 @@ NO_ROOT: Final = "Kernel panic - not syncing"
 """What a kernel without a root file system ends with: all of it has come up by then."""
 
 
+Name = Literal["kvm", "tcg"]
+
+
 @dataclass(frozen=True)
 class Accelerator:
     """What the conversion's appliance runs on."""
 
-    name: Literal["kvm", "tcg"]
+    name: Name
     because: str
 
 

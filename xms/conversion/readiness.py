@@ -52,7 +52,8 @@ def look(config: Config, order: LookBeforeConversion, drivers: Path = DRIVERS) -
 
 
 def _look_for_memory(config: Config, vm: str) -> None:
-    total, wanted = memory().total, needed(config.conversion)
+    # The least that it may take: what the worker's appliances run on, only those know who convert.
+    total, wanted = memory().total, needed(config.conversion, "kvm")
     if wanted > total:
         raise ConfigurationError(
             f"{vm} cannot be converted by worker {config.worker.name}",

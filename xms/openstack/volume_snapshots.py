@@ -66,7 +66,7 @@ def make(cloud: Cloud, order: SnapshotVolumes, pulse: Pulse) -> VolumesSnapshott
                 if _replica(old) != replica or _failed(old):
                     _ask_to_delete(cloud, str(old.id))
             found = next((one for one in there if _replica(one) == replica and not _failed(one)), None)
-            asked.append((disk.key, volume_id, found or _create(cloud, order, disk.key, volume_id)))
+            asked.append((disk.key, volume_id, found or _create(cloud, order, disk.key, volume_id, pulse)))
         except (QuotaExceeded, TargetFault, TargetNotFound, TargetRejected) as error:
             missing.append(f"{disk.label}: {error.because}")
     made = []
@@ -83,7 +83,33 @@ def make(cloud: Cloud, order: SnapshotVolumes, pulse: Pulse) -> VolumesSnapshott
     return VolumesSnapshotted(snapshots=tuple(made), missing=tuple(missing))
 
 
-def _create(cloud: Cloud, order: SnapshotVolumes, disk_key: int, volume_id: str) -> Snapshot:
+def _create(cloud: Cloud, order: SnapshotVolumes, disk_key: int, volume_id: str, pulse: Pulse) -> Snapshot:
+    """Ask for it as soon as Cinder takes the order: the worker that converts attaches the volume just now."""
+    last: TargetFault | None = None
+
+    def ask() -> Snapshot | None:
+        nonlocal last
+        if attachments.status_of(cloud, volume_id) in attachments.UNDER_WAY:
+            return None
+        try:
+            return _ask_for(cloud, order, disk_key, volume_id)
+        except TargetFault as error:
+            # The volume's state may have changed between the question and the order.
+            if last is not None and last.because == error.because:
+                raise
+            last = error
+            return None
+
+    made = cloud.wait_for(ask, timeout=attachments.SETTLE_SECONDS, pulse=pulse)
+    if made is None:
+        raise last or TargetFault(
+            f"no snapshot was made of volume {volume_id}",
+            because=f"the volume is '{attachments.status_of(cloud, volume_id)}'",
+        )
+    return made
+
+
+def _ask_for(cloud: Cloud, order: SnapshotVolumes, disk_key: int, volume_id: str) -> Snapshot:
     told = {
         JOB_KEY: order.target.job_id,
         DISK_KEY: str(disk_key),

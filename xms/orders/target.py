@@ -34,6 +34,14 @@ class TargetChecked(Model):
     cheap_snapshots: bool = Field(default=False, description="a volume of this type can go back to a snapshot")
 
 
+class CheckCutover(Model):
+    """Would a cutover of this job pass its gates?"""
+
+    spec: MigrationSpec = Field(description="with the mappings of that cutover")
+    moref: str = Field(description="the VM's id in the source")
+    known: tuple[Nic, ...] = Field(default=(), description="the job's NICs, as of CheckTarget")
+
+
 class MigrationChecked(Model):
     """What a submit would be based on."""
 
@@ -192,6 +200,19 @@ class ServerOrder(Model):
     target: TargetOrder
     server_id: str = ""
     see_volumes_free: bool = Field(default=True, description="wait until it has let go of its volumes, too")
+
+
+class CheckEvidence(Model):
+    """Could this worker see a target by these signs? Asked when a cutover is ordered, which may begin much later."""
+
+    evidence: tuple[Evidence, ...]
+    nics: tuple[Nic, ...] = ()
+
+
+class EvidenceChecked(Model):
+    """It could, as far as that can be told before the target is there."""
+
+    worker: str = Field(default="", description="the one that would look")
 
 
 class SeeRunning(Model):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xms import quantities
-from xms.cutover import ConversionOptions, CutoverOrder, Evidence, OnFailure, SyncFigures
+from xms.cutover import ConversionOptions, CutoverOrder, OnFailure, SyncFigures
+from xms.evidence import described
 from xms.quantities import duration, moment_utc
 
 
@@ -46,33 +47,12 @@ def _ways(order: CutoverOrder) -> Iterator[str]:
         yield f"{duration(order.shutdown_timeout_seconds)} for the shutdown"
     if not order.hard_power_off:
         yield "no hard power-off"
-    yield from (evidence_words(one) for one in _evidence(order))
+    yield from (described(one) for one in order.awaited_evidence)
     if order.evidence_timeout_seconds != default.evidence_timeout_seconds:
         yield f"{duration(order.evidence_timeout_seconds)} for the evidence"
     if order.network_map:
         mapped = (f"{mapping.source} to {mapping.network}" for mapping in order.network_map)
         yield f"networks mapped for this cutover: {', '.join(mapped)}"
-
-
-def _evidence(order: CutoverOrder) -> Iterator[Evidence]:
-    if order.console_evidence is not None:
-        yield Evidence(kind="console", pattern=order.console_evidence)
-    yield from order.evidence
-
-
-def evidence_words(wanted: Evidence) -> str:
-    """One sign of life that was asked for: "console 'login:'", 'port 5432', 'ping', 'command smoke-test'."""
-    match wanted.kind:
-        case "console":
-            return f"console '{wanted.pattern}'" if wanted.pattern else "console"
-        case "tcp":
-            return f"port {wanted.port}" + (f" of {wanted.address}" if wanted.address else "")
-        case "command":
-            return f"command {wanted.command}"
-        case "ping":
-            return f"ping of {wanted.address}" if wanted.address else "ping"
-        case "agent":
-            return "guest agent"
 
 
 def _conversion(options: ConversionOptions) -> Iterator[str]:
