@@ -27,7 +27,7 @@ from xms.report.model import (
     Report,
 )
 from xms.report.words import error_words, ordered, outcome_words, rate
-from xms.visible import all_visible
+from xms.visible import all_visible, one_line
 
 OUTCOME_STYLES: Final[dict[str, str]] = {
     JobOutcome.COMPLETED: "bold green",
@@ -45,7 +45,7 @@ def report(told: Report, width: int) -> RenderableType:
 
 
 def _report(told: Report, width: int) -> Iterator[RenderableType]:
-    left = Text(f"{told.vm}: {told.source} -> {told.destination}", style="bold")
+    left = Text(one_line(f"{told.vm}: {told.source} -> {told.destination}"), style="bold")
     right = Text(told.outcome, style=OUTCOME_STYLES.get(told.outcome, ""))
     gap = min(width, WIDE) - left.cell_len - right.cell_len
     yield left + (Text(" " * gap) if gap >= 2 else Text("\n")) + right  # noqa: PLR2004 - a visible gap
@@ -275,7 +275,7 @@ def _events(events: Sequence[Event], dropped: int) -> Iterator[RenderableType]:
             day = local.date()
             yield Padding(Text(f"{local:%Y-%m-%d}"), INDENT, expand=False)
         who = f" ({event.who})" if event.who else ""
-        yield facts([(_clock(event.at), Text(f"{event.kind}: {event.text}{who}", style=_style(event)))])
+        yield facts([(_clock(event.at), Text(one_line(f"{event.kind}: {event.text}{who}"), style=_style(event)))])
 
 
 def _style(event: Event) -> str:

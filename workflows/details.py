@@ -235,7 +235,7 @@ def _verbs(state: JobState) -> str:
         # With the source off only the roll-back can go on: see refuse_unless_allowed.
         Phase.FAILED: (
             ("rollback", "removes the target, starts the source")
-            if state.failed_in is Phase.CUTTING_OVER
+            if state.cutover is not None and state.cutover.kept
             else ("retry", "goes on where it stood"),
             *withdraw,
             *(() if state.source_is_off else (abandon,)),

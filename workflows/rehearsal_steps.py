@@ -81,6 +81,9 @@ class RehearsalRun(CutoverRun):
     async def _refuse_running(self) -> None:
         """The source runs on, and the copy may run beside it: it has other MACs, and no network in common with it."""
 
+    async def _look_at_source_again(self) -> None:
+        """The same after the boot: the source is not asked anything."""
+
 
 @dataclass(frozen=True)
 class Step:

@@ -168,7 +168,7 @@ def _refused(state: JobState, verb: str, do: str) -> Refused:
 def _after_failure(state: JobState) -> str:
     if state.phase is not Phase.FAILED:
         return ""
-    if state.failed_in is Phase.CUTTING_OVER:
+    if state.cutover is not None and state.cutover.kept:
         return f"take the cutover back with: xms migration rollback {state.job_id}"
     return f"mend the cause, then: xms migration retry {state.job_id}"
 

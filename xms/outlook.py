@@ -30,7 +30,7 @@ def rehearsed(last: Rehearsal | None, passed: Rehearsal | None, tell: Tell) -> s
     before = passed if passed is not None and passed.number != last.number else None
     earlier = f"; the last one that passed: {tell(before.ended_at or before.started_at)}" if before else ""
     if last.outcome == "running":
-        return f"rehearsal {last.number} runs since {tell(last.started_at)}{earlier}"
+        return f"rehearsal {last.number} {_runs(last, tell)}{earlier}"
     text = f"rehearsed {tell(last.ended_at or last.started_at)}, {last.outcome}"
     if last.outcome != "passed":
         because = f" ({last.trouble.what})" if last.trouble else ""
@@ -41,6 +41,13 @@ def rehearsed(last: Rehearsal | None, passed: Rehearsal | None, tell: Tell) -> s
         if seconds is not None
     ]
     return ", ".join([text, *measured])
+
+
+def _runs(rehearsal: Rehearsal, tell: Tell) -> str:
+    if not rehearsal.steps:
+        return "waits with its copies for the sync that runs"
+    step = rehearsal.steps[-1]
+    return f"runs since {tell(rehearsal.started_at)}: {step.name} since {tell(step.started_at)}"
 
 
 def scheduled(order: CutoverOrder, tell: Tell) -> str:

@@ -16,7 +16,7 @@ from xms.job import JobState
 
 PREFIX: Final = "rehearsal-"
 
-EVIDENCE_OF_A_COPY: Final = ("console", "agent")
+EVIDENCE_OF_A_COPY: Final = ("console",)
 """What can be seen of an instance that nothing outside reaches."""
 
 

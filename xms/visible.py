@@ -28,14 +28,14 @@ def one_line(text: str) -> str:
 
 
 def all_visible(model: Whole) -> Whole:
-    """The same model with every text in it in one line, and made visible."""
+    """The same model with every text in it made visible; lines stay."""
     return type(model).model_validate(_all_visible(model.model_dump()))
 
 
 def _all_visible(value: Any) -> Any:  # noqa: ANN401 - whatever a model dumps
     match value:
         case str():
-            return one_line(value)
+            return visible(value)
         case dict():
             return {name: _all_visible(held) for name, held in value.items()}
         case list() | tuple():

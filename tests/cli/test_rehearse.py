@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from cli import rehearsal, screens
+from cli import screens
+from cli.cutover_screens import ahead
 from tests.cli.conftest import House
 from tests.cli.test_screens import NOW, READY, drawn
 from tests.workflows.world import failure
@@ -36,7 +37,7 @@ PASSED = Rehearsal(
 
 
 def lines_of(status_changes: dict[str, object]) -> list[str]:
-    return [f"{label}: {text.plain}" for label, text in rehearsal.facts(READY.model_copy(update=status_changes), NOW)]
+    return [f"{label}: {text.plain}" for label, text in ahead(READY.model_copy(update=status_changes), NOW)]
 
 
 # --- as it is typed ---------------------------------------------------------------------------------------------------
@@ -54,7 +55,8 @@ def test_a_rehearsal_that_passes_ends_with_its_steps_and_exit_code_0(house: Hous
     assert "Boot Copy" in done.out
     assert "evidence: SEQ 42 on the console" in done.out
     shown = house.xms("migration", "show", job).out
-    assert "rehearsed  passed " in shown
+    assert "rehearsal  rehearsed " in shown
+    assert ", passed, conversion" in shown
     assert house.status(job)["rehearsed"]["number"] == 1
 
 
@@ -84,9 +86,8 @@ def test_a_pattern_that_is_none_is_refused_at_the_door(house: House) -> None:
 
 def test_show_says_whether_the_job_is_rehearsed() -> None:
     shown = drawn(screens.job(READY.model_copy(update={"rehearsal": PASSED, "rehearsed": PASSED}), NOW, 100), 100)
-    assert "rehearsed  passed " in shown
-    assert "conversion 2m 10s, boot 48s" in shown
-    assert "rehearsal  " not in shown
+    assert "rehearsal  rehearsed " in shown
+    assert "passed, conversion 2m 10s, boot 48s" in shown
 
 
 def test_a_failed_rehearsal_stands_beside_the_last_one_that_passed() -> None:
@@ -99,15 +100,13 @@ def test_a_failed_rehearsal_stands_beside_the_last_one_that_passed() -> None:
         }
     )
     told = lines_of({"rehearsal": failed, "rehearsed": PASSED})
-    assert told[0].startswith("rehearsed: passed ")
-    assert told[1].startswith("rehearsal: number 4 failed (")
-    assert told[1].endswith("): instance 1 gave no evidence")
-    assert told[2] == "left: the rehearsal's copies could not be removed: busy"
+    assert "failed (instance 1 gave no evidence); the last one that passed: " in told[-2]
+    assert told[-1] == "left: the rehearsal's copies could not be removed: busy"
 
 
 def test_one_that_runs_shows_its_step() -> None:
     step = StepRecord(name="Guest Fixes", started_at=NOW - timedelta(seconds=12))
     runs = PASSED.model_copy(update={"outcome": "running", "ended_at": None, "steps": (step,)})
-    assert lines_of({"rehearsal": runs}) == ["rehearsed: no", "rehearsal: number 3 runs: Guest Fixes, for 12s"]
+    assert ": Guest Fixes since " in lines_of({"rehearsal": runs})[-1]
     waits = runs.model_copy(update={"steps": ()})
-    assert lines_of({"rehearsal": waits})[1] == "rehearsal: number 3 runs: the copies wait for the sync that runs"
+    assert lines_of({"rehearsal": waits})[-1] == "rehearsal: rehearsal 3 waits with its copies for the sync that runs"

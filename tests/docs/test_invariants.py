@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs.pages import ROOT, rows
 from workflows.itinerary import ITINERARY
+from workflows.rehearsal_steps import COPIES, REHEARSAL, REMOVAL_STEP
 from xms.models import Phase
 
 PAGE: Final = ROOT / "docs" / "architecture.md"
@@ -44,3 +45,8 @@ def test_every_step_of_the_cutover_is_explained_with_its_undo() -> None:
         assert (undo.strip(" |") == "-") is (step.undo is None), step.name
         assert ("downtime begins" in what) is step.downtime_starts
         assert ("downtime ends" in what) is step.downtime_ends
+
+
+def test_every_step_of_a_rehearsal_is_explained() -> None:
+    steps = [COPIES, *(step.name for step in REHEARSAL), REMOVAL_STEP]
+    assert list(rows(CUTOVER, "## Rehearsals"))[: len(steps)] == steps

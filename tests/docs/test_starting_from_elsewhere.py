@@ -17,7 +17,7 @@ from docs.examples.wave import WaveWorkflow
 from tests.docs.pages import ROOT, blocks, rows
 from tests.workflows.conftest import Job, a_spec, a_worker
 from tests.workflows.world import World
-from workflows.names import HOST_SLOT, SEARCH_ATTRIBUTES, TASK_QUEUE
+from workflows.names import HOST_SLOT, REHEARSAL_PROGRESS, SEARCH_ATTRIBUTES, TASK_QUEUE
 from workflows.warm_migration import WarmMigrationWorkflow
 from xms.commands import refuse_unless_allowed
 from xms.cutover import CutoverOrder, FinalizeOrder, Rehearse, RollBackOrder, WithdrawCutover
@@ -74,8 +74,9 @@ def test_the_published_schema_is_that_of_the_input() -> None:
 
 
 def test_the_documented_messages_and_queries_are_the_workflows_own() -> None:
-    assert set(DEFINITION.updates) == set(DEFINITION.signals) - {HOST_SLOT}
+    assert set(DEFINITION.updates) == set(DEFINITION.signals) - {HOST_SLOT, REHEARSAL_PROGRESS}
     assert f"`{HOST_SLOT}`" in PAGE.read_text()
+    assert f"`{REHEARSAL_PROGRESS}`" in PAGE.read_text()
     assert set(rows(PAGE, MESSAGES)) == set(DEFINITION.updates)
     queries = {name for name in DEFINITION.queries if name}
     assert queries <= set(rows(PAGE, "### Queries and search attributes"))

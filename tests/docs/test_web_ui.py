@@ -90,7 +90,8 @@ def test_a_scheduled_cutover_is_told_with_its_predicted_downtime_and_can_be_with
     state.failed_in = Phase.READY
     text = describe(SPEC, state)
     assert "**Cutover ordered**: at 2026-11-24 01:00:00 UTC, ordered by ann" in text
-    assert ("**Predicted downtime**, right after a sync: 3m" in text) is (phase is not Phase.FAILED)
+    assert "**Predicted downtime**, right after a sync: 3m" in text
+    assert ("does not begin while the job is Failed" in text) is (phase is Phase.FAILED)
     assert "- `withdraw-cutover`" in text
     refuse_unless_allowed(state, WithdrawCutover())
 

@@ -126,13 +126,21 @@ class Stage:
 
     # --- workers ------------------------------------------------------------------------------------------------------
 
-    def start_worker(self, name: str, *, slow: bool = False, conversion: Path | str = STAND_IN_VIRT_V2V) -> None:
+    def start_worker(
+        self,
+        name: str,
+        *,
+        slow: bool = False,
+        conversion: Path | str = STAND_IN_VIRT_V2V,
+        cheap_snapshots: bool = False,
+    ) -> None:
         """Start a worker process and wait until it is ready.
 
         Args:
             name: of the worker; one of the same name finds the files of the one before.
             slow: it reads its source with a delay.
             conversion: the program that it converts with.
+            cheap_snapshots: volumes are taken back to snapshots by a roll-back.
         """
         config = self.directory / f"{name}.toml"
         # Short, so that a dead worker's is soon over; virt-v2v leaves a busy machine too little for a short one.
@@ -156,6 +164,7 @@ thumbprint = "{self.thumbprint}"
 cloud = "lab"
 clouds_file = "{self.directory / "clouds.yaml"}"
 zeroed_volume_types = ["ssd"]
+snapshot_volume_types = {json.dumps(["ssd"] if cheap_snapshots else [])}
 poll_seconds = 0.2
 
 [transport]

@@ -109,6 +109,7 @@ def test_without_anything_that_is_asked_for_any_sign_will_do(cloud: Cloud, boote
 def test_of_several_signs_each_has_to_be_seen(cloud: Cloud, booted: BootServer) -> None:
     port = a_closed_port()
     tcp = Evidence(kind="tcp", port=port)
+    see_running(cloud, seeing(booted, GREETING), no_pulse)
     with pytest.raises(BootFailed, match=rf"no evidence of a running guest within 2 s: port {port};") as error:
         see_running(cloud, seeing(booted, GREETING, tcp, timeout=2), no_pulse, worker="mover-1")
     assert f"console '{GREETING.pattern}': console: the guest of the test runs" in error.value.because

@@ -290,6 +290,7 @@ KEPT_OFF: Final = ROLLED_BACK.model_copy(
         "phase": Phase.FAILED,
         "cutover": FAILED_CUTOVER.model_copy(
             update={
+                "kept": True,
                 "source_on_at": None,
                 "rolled_back_at": None,
                 "steps": tuple(

@@ -19,7 +19,17 @@ from rich.console import Console
 from cli import screens
 from cli.report_screens import report as screen
 from tests.report.any_job import STATUSES, STORIES
-from tests.report.samples import ABANDONED, COMPLETED, HOSTILE, KEPT_OFF, MADE_AT, ROLLED_BACK, STORY, SUBMITTED
+from tests.report.samples import (
+    ABANDONED,
+    COMPLETED,
+    FAILED_CUTOVER,
+    HOSTILE,
+    KEPT_OFF,
+    MADE_AT,
+    ROLLED_BACK,
+    STORY,
+    SUBMITTED,
+)
 from workflows.details import describe
 from xms.job import JobState
 from xms.models import Event
@@ -115,6 +125,15 @@ def drawn(status: JobStatus) -> str:
     out = io.StringIO()
     Console(file=out, width=100, force_terminal=False).print(screens.job(status, MADE_AT, 100), crop=False)
     return out.getvalue()
+
+
+def test_the_end_of_a_programs_log_keeps_its_lines() -> None:
+    assert FAILED_CUTOVER.trouble is not None
+    trouble = FAILED_CUTOVER.trouble.model_copy(update={"log_tail": "first line\nsecond\x1b line"})
+    status = ROLLED_BACK.model_copy(update={"cutover": FAILED_CUTOVER.model_copy(update={"trouble": trouble})})
+    report = report_of(status, STORY, MADE_AT)
+    assert "  its log    first line\n             second\\x1b line\n" in text_of(report, 80)
+    assert "first line\nsecond\\x1b line</pre>" in page(report)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

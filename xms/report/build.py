@@ -84,7 +84,7 @@ def _attempt_outcome(record: Cutover, phase: Phase, *, last: bool) -> AttemptOut
         return AttemptOutcome.COMPLETED
     if last and phase is Phase.CUTTING_OVER:
         return AttemptOutcome.UNDER_WAY
-    if last and phase is Phase.FAILED and _is_to_be_undone(record):
+    if last and phase is Phase.FAILED and (record.kept or _is_to_be_undone(record)):
         return AttemptOutcome.NOT_ROLLED_BACK
     # Older workers did not keep when. A job goes on from a cutover that is not completed only when it was undone.
     return AttemptOutcome.ROLLED_BACK
