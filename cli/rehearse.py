@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.conversion_options import LuksKeyOption, SkipConversionOption, StaticIpOption
 from cli.exit_codes import ExitCode
 from cli.migration import app, finish
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
@@ -28,6 +29,9 @@ def rehearse(  # noqa: PLR0913 - the command's options
     evidence_timeout: Annotated[
         str, typer.Option(metavar="TIME", help="How long the copy may take to be seen running.")
     ] = "10m",
+    skip_conversion: SkipConversionOption = False,
+    luks_key: LuksKeyOption = None,
+    static_ip: StaticIpOption = None,
     syncs_wait: Annotated[
         str,
         typer.Option(metavar="TIME", help="How long syncs may wait for a back end that copies every byte."),
@@ -39,18 +43,21 @@ def rehearse(  # noqa: PLR0913 - the command's options
     output: OutputOption = "table",
 ) -> None:
     """Convert and boot a copy of the replica in an isolated network. The source is not touched, syncs go on."""
+    from cli.conversion_options import parse_conversion_options
+    from cli.evidence_options import parse_console_evidence
     from cli.output import console, print_json
-    from cli.parsing import one_job, parse_duration, parse_pattern
+    from cli.parsing import one_job, parse_duration
     from cli.session import ask, who
     from xms.cutover import Evidence, Rehearse
 
     job_id = one_job(job, job_option)
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
-    pattern = parse_pattern(console_evidence, "--console-evidence")
+    pattern = parse_console_evidence(console_evidence)
     order = Rehearse(
         who=who(),
         evidence=() if pattern is None else (Evidence(kind="console", pattern=pattern),),
         evidence_timeout_seconds=parse_duration(evidence_timeout, "--evidence-timeout"),
+        conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
         syncs_wait_seconds=parse_duration(syncs_wait, "--syncs-wait"),
     )
     before = ask(lambda migrations: migrations.status(job_id)) if wait else None

@@ -109,10 +109,8 @@ REMOVAL_STEP: Final = "Removal"
 
 def cutover_order_of(order: Rehearse) -> CutoverOrder:
     """What a cutover would be told to convert the guest so, and to wait for the same evidence."""
-    patterns = [evidence.pattern for evidence in order.evidence if evidence.kind == "console"]
     return CutoverOrder(
         who=order.who,
-        console_evidence=patterns[0] if patterns else None,
         evidence=order.evidence,
         evidence_timeout_seconds=order.evidence_timeout_seconds,
         conversion=order.conversion,
