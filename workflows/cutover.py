@@ -8,66 +8,49 @@ the next sync mends them.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.conversion import ConversionActivities, ConversionLooks
+    from activities.conversion import ConversionActivities
     from activities.source import SourceActivities
     from activities.target import TargetActivities
-    from workflows import volume_snapshots
     from workflows.calls import (
         BOOT,
         CLEAN_UP,
         CONTROL,
-        CONVERSION,
         GLANCE,
-        LOOK,
         WHILE_OFF,
         Policy,
         call,
         evidence,
         explain,
         failure_type,
-        heed_cancellation,
-        host_is_lost,
-        last_heartbeat,
         on_host,
         power_off,
         refusal,
     )
+    from workflows.gates import Gates
+    from workflows.guest_fixes import GuestFixes
     from workflows.host_slots import HostSlots, give_reserved_back
     from workflows.names import LOOKS_AGAIN, RELEASED_LATER, SOURCE_FIRST
-    from workflows.sync import CLEAN_UP_AGAIN, Sync
-    from workflows.warm_passes import WarmPasses
-    from xms import go_no_go, quantities
-    from xms.change_map import ByteRanges
-    from xms.cutover import ConversionProgress, CutoverOrder, Decision
-    from xms.errors import BadInput, ConversionFailed, NotRehearsed, SourceRunning
+    from workflows.sync import CLEAN_UP_AGAIN
+    from xms import go_no_go
+    from xms.errors import BadInput
     from xms.evidence import described, needs_address
-    from xms.go_no_go import Verdict
-    from xms.job import JobState, shortened
-    from xms.models import Baseline, MigrationSpec, Nic, SecureBoot
-    from xms.orders.conversion import ConversionOrder, Convert, Converted, LookBeforeConversion
-    from xms.orders.source import MARK, MarkMigrated, PowerOff, VmDetails, VmQuery
+    from xms.job import shortened
+    from xms.models import Baseline, Nic, SecureBoot
+    from xms.orders.source import MARK, MarkMigrated, PowerOff
     from xms.orders.target import (
         BootServer,
-        CheckTarget,
         FinalizeVolumes,
         MakePorts,
         SeeRunning,
         ServerOrder,
         VolumesOrder,
     )
-    from xms.preflight.guests import Conversion as GuestConversion
-    from xms.preflight.guests import conversion_of
-    from xms.rehearsal import refuse_unless_rehearsed
-
-CONVERSION_TRIES: Final = 3
-"""How often a guest is converted anew because the worker that held its overlay was lost."""
 
 FOUND_LIMIT: Final = 300
 """Characters of what a step came to: a line, however many NICs a VM has."""
@@ -76,77 +59,8 @@ NEVER_STARTED: Final = ("BootRefused", "NeverStarted")
 """The failures of a boot that say that no guest ran on the volumes, so that they are what the conversion left."""
 
 
-class CutoverRun(WarmPasses):
+class CutoverRun(Gates, GuestFixes):
     """One attempt at a cutover: what its steps do."""
-
-    def __init__(self, spec: MigrationSpec, state: JobState, order: CutoverOrder) -> None:
-        self.spec = spec
-        self.state = state
-        self.order = order
-        self.vm = state.vm_order(spec)
-        self.target = state.target_order(spec)
-        self.converted: Converted | None = None
-        self.cheap_snapshots = False
-        self.server_removed = False
-
-    async def check_gates(self) -> None:
-        """Both sides can still take part, as the VM is now; nothing is changed yet."""
-        self._refuse_unrehearsed()
-        vm = await self._inspect()
-        spec = self.spec.remapped(self.order.network_map)
-        check = CheckTarget(
-            spec=spec, vm=vm, for_cutover=True, known=self.state.nics, evidence=self.order.awaited_evidence
-        )
-        target = await call(TargetActivities.check_target, check, **CONTROL)
-        if workflow.patched("look-before-conversion"):
-            await self._look_before_conversion(vm)
-        self.state.take_in(vm)
-        self.state.nics = target.nics
-        self._record(source_was_running=vm.power_state == "poweredOn")
-        running = "runs" if vm.power_state == "poweredOn" else "is off already"
-        disks, nics = quantities.counted(len(vm.disks), "disk"), quantities.counted(len(target.nics), "NIC")
-        self._note_step(found=f"the source {running}; {disks}, {nics}")
-        self.cheap_snapshots = target.cheap_snapshots
-        self._decide(
-            "a roll-back after the target ran takes the volumes back to snapshots"
-            if self.cheap_snapshots
-            else "a roll-back after the target ran copies every disk in full again",
-            f"of what is known of volume type {self.spec.volume_type} (target.snapshot_volume_types)",
-        )
-        if (found := go_no_go.at_opening(self.state, self.order, workflow.now())).verdict is Verdict.NO:
-            self.follow(found)
-
-    def _refuse_unrehearsed(self) -> None:
-        try:
-            refuse_unless_rehearsed(self.state, self.order, workflow.now())
-        except NotRehearsed as error:
-            raise refusal(NotRehearsed, error.what, because=error.because, means=error.means, do=error.do) from None
-
-    async def _look_before_conversion(self, vm: VmDetails) -> None:
-        """What can be known of the conversion before the source is stopped for it."""
-        options = self.order.conversion
-        strangers = {static.mac for static in options.static_addresses} - {nic.mac for nic in vm.nics}
-        if strangers:
-            raise refusal(
-                BadInput,
-                f"{self.vm.vm} has no NIC {', '.join(sorted(strangers))}",
-                because=f"its NICs are {', '.join(nic.mac for nic in vm.nics) or 'none'}",
-                means="the source was not touched",
-                do="name one of them in --static-ip",
-            )
-        system = conversion_of(vm.guest_id)
-        if options.static_addresses and system is GuestConversion.LINUX:
-            raise refusal(
-                BadInput,
-                f"{self.vm.vm} cannot be given static addresses by its conversion",
-                because="virt-v2v sets them in Windows alone, and vSphere says that it is "
-                f"{vm.guest_name or vm.guest_id}",
-                means="the source was not touched",
-                do="leave --static-ip out: a Linux guest keeps its own network configuration",
-            )
-        look = LookBeforeConversion(vm=self.vm.vm, windows=system is GuestConversion.WINDOWS, options=options)
-        if not options.skip:
-            await call(ConversionLooks.look_before_conversion, look, **LOOK)
 
     async def make_ports(self) -> None:
         """The target's ports, before the downtime starts."""
@@ -214,106 +128,6 @@ class CutoverRun(WarmPasses):
         else:
             self._note("source stays off", "as the cutover's order says")
         self.state.source_is_off = False
-
-    async def final_delta(self) -> None:
-        """The last bytes, read from a source that is off, and read back from the volumes."""
-        await Sync(self.spec, self.state, "final delta").run(final=True)
-        if not self.state.seeded:
-            raise ApplicationError(
-                "the final delta left something uncopied", type="FinalDeltaIncomplete", non_retryable=True
-            )
-        await self._refuse_running()
-
-    async def convert(self) -> None:
-        """Convert on overlays and commit; with the overlays lost, mend the replica and begin again."""
-        for _ in range(CONVERSION_TRIES):
-            converted = await self._beside_snapshots()
-            if converted.skipped:
-                self.converted = converted
-                return
-            self._count_as_unseeded(converted)
-            committing = workflow.now()
-            try:
-                await self._commit(converted)
-            except ActivityError as error:
-                if not host_is_lost(error):
-                    raise
-                self._note("conversion lost", f"{error.cause}; the replica is mended and the guest converted again")
-                await self.final_delta()
-            else:
-                self.converted = converted
-                if converted.seconds:
-                    # An older worker measured nothing.
-                    took = converted.seconds + (workflow.now() - committing).total_seconds()
-                    self._note_step(work_seconds=took)
-                return
-        raise ApplicationError(
-            f"the worker that converts was lost {CONVERSION_TRIES} times", type="ConversionLost", non_retryable=True
-        )
-
-    async def _beside_snapshots(self) -> Converted:
-        """Convert, and make the snapshots of the volumes meanwhile: both only read them."""
-        if not self.cheap_snapshots:
-            return await self._convert_on_overlays()
-        heed_cancellation()
-        converting = asyncio.create_task(self._convert_on_overlays())
-        # Both have ended before anything else is done, whichever failed: nothing is asked of the cloud behind our back.
-        await asyncio.gather(converting, volume_snapshots.take(self.spec, self.state), return_exceptions=True)
-        return await converting
-
-    async def _convert_on_overlays(self) -> Converted:
-        order = Convert(
-            vm=self.vm,
-            target_project=self.spec.target_project,
-            target_name=self.spec.target,
-            disks=self.state.disks,
-            nics=self.state.nics,
-            firmware=self.state.firmware,
-            memory=self.state.memory,
-            cpus=self.state.cpus,
-            options=self.order.conversion,
-        )
-        what = "which disk boots" if self.order.conversion.skip else "virt-v2v on overlays"
-        try:
-            converted = await call(ConversionActivities.convert, order, summary=what, **CONVERSION)
-        except ActivityError as error:
-            self._record(converted_by=explain(error, what).worker_queue or _last_worker(error))
-            raise
-        self._record(converted_by="" if converted.skipped else converted.worker_queue)
-        self._note_step(
-            bytes=sum(disk.bytes for disk in converted.written),
-            work_seconds=None if converted.skipped else converted.program_seconds,
-            found=_found(converted),
-        )
-        for remark in converted.remarks:
-            self._note("conversion", remark)
-        return converted
-
-    def _count_as_unseeded(self, converted: Converted) -> None:
-        """From here on the commit may begin, so what it writes is no longer what the source has."""
-        for written in converted.written:
-            disk = self.state.disk(written.disk_key)
-            unseeded = ByteRanges.decode(disk.baseline.unseeded) | ByteRanges.decode(written.ranges)
-            baseline = disk.baseline.model_copy(
-                update={"unseeded": unseeded.encode(self.state.unseeded_limit), "unseeded_bytes": unseeded.total}
-            )
-            self.state.replace_disk(disk.model_copy(update={"baseline": baseline}))
-
-    async def _commit(self, converted: Converted) -> None:
-        await call(
-            ConversionActivities.commit_conversion,
-            self._conversion_order(),
-            summary="commit",
-            **on_host(converted.worker_queue),
-        )
-
-    def _conversion_order(self) -> ConversionOrder:
-        return ConversionOrder(
-            vm=self.vm,
-            target_project=self.spec.target_project,
-            target_name=self.spec.target,
-            disks=self.state.disks,
-        )
 
     async def forget_conversion(self) -> None:
         """Leave no attachment of a conversion that broke off; overlays are made afresh by the next one.
@@ -463,65 +277,8 @@ class CutoverRun(WarmPasses):
         """
         await self._inspect()
 
-    async def _inspect(self, policy: Policy = CONTROL) -> VmDetails:
-        query = VmQuery(source=self.spec.source, vm=self.vm.vm, moref=self.vm.moref)
-        return await call(SourceActivities.inspect_vm, query, **policy)
-
-    async def _refuse_running(self) -> None:
-        """The source is still off: somebody, or vSphere's high availability, may have started it meanwhile."""
-        self._refuse_unless_off(await self._inspect())
-
-    def _refuse_unless_off(self, vm: VmDetails) -> None:
-        if vm.power_state != "poweredOff":
-            raise refusal(
-                SourceRunning,
-                f"{self.vm.vm} was started during its cutover",
-                because=f"vSphere says that it is {vm.power_state}",
-                means="what it writes now is not in the replica, so the target is not left running beside it",
-                do="keep it off during a cutover (high availability and operators may start it), then order it again",
-            )
-
-    def _conversion(self) -> Converted:
-        if self.converted is None:
-            raise refusal(ConversionFailed, "no conversion was committed")
-        return self.converted
-
-    def _decide(self, what: str, because: str = "") -> None:
-        """Write down what was decided on the way, for the report."""
-        if self.state.cutover is not None:
-            decision = Decision(at=workflow.now(), what=what, because=because)
-            self._record(decisions=(*self.state.cutover.decisions, decision))
-        self._note("decided", f"{what}: {because}" if because else what)
-
-    def _note_step(self, **changes: object) -> None:
-        """Write down what the step that runs came to, for the report: fields of StepRecord."""
-        if self.state.cutover is not None:
-            self.state.cutover = self.state.cutover.with_running(**changes)
-
-    def _record(self, **changes: object) -> None:
-        if self.state.cutover is not None:
-            self.state.cutover = self.state.cutover.model_copy(update=changes)
-
-    def _note(self, kind: str, text: str) -> None:
-        self.state.note(workflow.now(), kind, text)
-
 
 def _port(nic: Nic) -> str:
     """'Network adapter 1 on internal-net: 10.20.0.15, 00:50:56:9a:11:02'."""
     mac = nic.port_mac or nic.mac
     return f"{nic.label} on {nic.network}: {', '.join((*nic.port_ips, mac)) or 'no address'}"
-
-
-def _last_worker(error: ActivityError) -> str:
-    """The task queue of the worker that last said that it converts; empty where none did."""
-    progress = last_heartbeat(error, ConversionProgress)
-    return progress.worker_queue if progress else ""
-
-
-def _found(converted: Converted) -> str:
-    """What the conversion came to, in one line."""
-    if converted.skipped:
-        return f"skipped: the guest is ready; it boots by {converted.firmware}"
-    system = " ".join(part for part in (converted.os_distro or converted.os_type, converted.os_version) if part)
-    ran_on = f", converted on {converted.accelerator.upper()}" if converted.accelerator else ""
-    return f"{system or 'a guest'}, boots by {converted.firmware}, disks on {converted.block_bus}{ran_on}"

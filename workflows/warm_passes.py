@@ -8,14 +8,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from workflows.calls import refusal
+    from workflows.cutover_attempt import CutoverAttempt
     from workflows.sync import Sync
     from xms import differences, go_no_go
-    from xms.cutover import CutoverOrder
     from xms.errors import DowntimeTooLong, Refused, ReplicaDiffers, WindowMissed
     from xms.go_no_go import Finding, Verdict
-    from xms.job import JobState
-    from xms.models import MigrationSpec
-    from xms.orders.source import VmOrder
 
 WHAT_HELPS: Final = (
     "allow more (--max-downtime), give another --window, or begin all the same (--force); "
@@ -24,13 +21,8 @@ WHAT_HELPS: Final = (
 """Against a prediction that does not fit."""
 
 
-class WarmPasses:
+class WarmPasses(CutoverAttempt):
     """What a run of the itinerary does while the source runs."""
-
-    spec: MigrationSpec
-    state: JobState
-    order: CutoverOrder
-    vm: VmOrder
 
     async def warm_pass(self) -> None:
         """Sync while the source runs, once, and again until the predicted downtime fits or does not shrink any more."""
@@ -89,12 +81,3 @@ class WarmPasses:
             raise refusal(
                 ReplicaDiffers, found.what, because=found.because, means="the source was not touched", do=found.do
             )
-
-    def _decide(self, what: str, because: str = "") -> None:
-        raise NotImplementedError
-
-    def _record(self, **changes: object) -> None:
-        raise NotImplementedError
-
-    def _note(self, kind: str, text: str) -> None:
-        raise NotImplementedError
