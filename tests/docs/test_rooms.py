@@ -26,6 +26,7 @@ WALLS: Final = (
     ("xms/openstack", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
     ("xms/conversion", (), ("xms.vsphere", "xms.transport", "pyVmomi")),
     ("xms/preflight", (), ("xms.vsphere", "xms.openstack", "xms.config", "pyVmomi", "openstack")),
+    ("xms/report", (), ("xms.vsphere", "xms.openstack", "xms.config", "pyVmomi", "openstack", "rich")),
     ("workflows", (), ("pyVmomi", "openstack", "nbd", "subprocess", "time", "os", "cli", "lab", "bench")),
     ("activities", (), ("workflows", "cli", "lab", "bench")),
     (
