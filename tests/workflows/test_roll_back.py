@@ -102,12 +102,27 @@ async def test_a_final_delta_that_failed_leaves_its_snapshot_to_the_next_sync_an
         await job.handle.terminate()
 
 
-async def test_the_source_runs_although_the_cloud_gives_nothing_back(client: Client) -> None:
+async def test_the_source_runs_and_the_job_is_ready_although_the_cloud_gives_no_attachment_back(client: Client) -> None:
     world = World()
     async with a_job(client, world) as job:
         await job.reaches(Phase.READY)
         world.fail["convert"] = [failure("ConversionFailed")]
         world.before["power_on"] = lambda: world.fail["release_volumes"].append(failure("TargetUnreachable"))
+        await cut_over(job)
+        await job.tells("rolled back")
+        assert world.power == "poweredOn"
+        assert "clean-up failed" in await job.kinds()
+        await replica_is_whole(job)
+        assert not world.ports
+        await job.handle.terminate()
+
+
+async def test_the_source_runs_although_the_cloud_does_not_let_go_of_a_port(client: Client) -> None:
+    world = World()
+    async with a_job(client, world) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        world.before["power_on"] = lambda: world.fail["remove_ports"].append(failure("TargetRejected"))
         await cut_over(job)
         status = await job.reaches(Phase.FAILED)
         assert world.power == "poweredOn"
