@@ -28,7 +28,7 @@ from xms.orders.conversion import Convert
 from xms.orders.source import VmOrder
 from xms.pulse import no_pulse
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(1800)]
 
 PASSPHRASE: Final = "right words"
 DEBIAN: Final = 'PRETTY_NAME="Debian GNU/Linux 12"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'

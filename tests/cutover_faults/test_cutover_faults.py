@@ -39,7 +39,11 @@ async def test_every_fault_strikes_every_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [pytest.param(fault, marks=[pytest.mark.slow] * (fault in SLOW), id=fault.name) for fault in Fault]
+    "fault",
+    [
+        pytest.param(fault, marks=[pytest.mark.slow, pytest.mark.soak] if fault in SLOW else (), id=fault.name)
+        for fault in Fault
+    ],
 )
 async def test_a_fault_at_any_call_breaks_no_promise_and_comes_to_what_the_page_says(
     client: Client, fault: Fault

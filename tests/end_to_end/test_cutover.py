@@ -71,6 +71,7 @@ exit 1
 
 
 @pytest.mark.lab
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_a_conversion_that_breaks_half_way_leaves_the_replica_and_a_second_cutover_needs_no_full_copy(
     stage_with_an_image: Stage,

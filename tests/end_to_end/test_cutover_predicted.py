@@ -20,7 +20,7 @@ from xms.cutover import CutoverOrder, Evidence, Rehearse
 from xms.models import Phase, SetCadence
 from xms.status import JobStatus
 
-pytestmark = [pytest.mark.slow, pytest.mark.lab]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.lab]
 
 RECORDS = 20
 CADENCE = 60

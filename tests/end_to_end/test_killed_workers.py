@@ -209,6 +209,7 @@ async def struck_in_each_step(stage: Stage, watch: Watch, started: Path, second_
     return steps
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_kill_9_in_each_step_of_one_cutover_the_target_gets_every_byte(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
@@ -234,6 +235,7 @@ async def test_kill_9_in_each_step_of_one_cutover_the_target_gets_every_byte(
 
 
 @pytest.mark.lab
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_kill_9_in_each_step_of_one_cutover_costs_no_record_of_the_guest(
     stage_with_a_guest: Stage, monkeypatch: pytest.MonkeyPatch
