@@ -35,10 +35,14 @@ def test_the_readme_leads_through_a_whole_migration() -> None:
         ("preflight", "--source"),
         ("migration", "submit"),
         ("migration", "sync"),
+        ("migration", "rehearse"),
         ("migration", "cutover"),
+        ("migration", "report"),
+        ("migration", "finalize"),
         ("lab", "down"),
     ]
-    assert [step for step in shown if step in steps] == steps
+    in_order = [step for step in shown if step in steps]
+    assert list(dict.fromkeys(in_order)) == steps
 
 
 def test_every_make_target_of_the_pages_exists() -> None:
