@@ -11,7 +11,7 @@ import pytest
 
 from cli import watching
 from tests.cli.test_screens import FAILED, READY, SYNCING
-from xms.cutover import Cutover
+from xms.cutover import Cutover, CutoverOrder
 from xms.errors import NoWorker, TemporalUnreachable, WaitedTooLong
 from xms.models import Phase, Verification
 from xms.status import JobStatus
@@ -81,7 +81,8 @@ async def test_ready_does_not_end_a_wait_for_completed() -> None:
 
 async def test_a_cutover_ends_at_ready_only_when_it_is_the_one_that_was_ordered() -> None:
     earlier = datetime(2026, 11, 1, tzinfo=UTC)
-    before = READY.model_copy(update={"cutover": Cutover(ordered_at=earlier)})
+    ordered = CutoverOrder()
+    before = READY.model_copy(update={"cutover": Cutover(ordered_at=earlier), "cutover_ordered": ordered})
     rolled_back = READY.model_copy(update={"cutover": Cutover(ordered_at=earlier + timedelta(days=1))})
     assert await follow(watching.cutover_ends(earlier), before, CUTTING_OVER, rolled_back) is rolled_back
     with pytest.raises(WaitedTooLong):

@@ -157,4 +157,4 @@ def test_in_a_container_of_the_first_version_the_limit_at_the_top_counts(tmp_pat
 def test_this_machines_memory_can_be_told() -> None:
     found = memory()
     assert 0 < found.available <= found.total
-    assert found.appliances == 0
+    assert 0 <= found.appliances <= found.total

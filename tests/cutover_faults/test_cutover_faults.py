@@ -18,7 +18,10 @@ ANEW: Final = "run: .venv/bin/python -m tests.cutover_faults.page"
 
 SLOW: Final = frozenset(Fault) - {Fault.REFUSED, Fault.KILLED_AFTER, Fault.ABANDONED, Fault.CANCELLED}
 
-WITHOUT_A_CALL: Final = {"-Reserve Stream": "a signal to the budget of the host, which cannot fail for the job"}
+WITHOUT_A_CALL: Final = {
+    "-Reserve Stream": "a signal to the budget of the host, which cannot fail for the job",
+    "-Finishing Touches": "of a completed cutover that is taken back alone: tests/workflows/test_roll_back.py",
+}
 """Steps, and with a dash their undos, for which no activity is called, and why there is nothing to strike."""
 
 

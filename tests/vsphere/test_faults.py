@@ -167,7 +167,8 @@ def test_a_fault_that_stops_nothing_has_the_outcome_of_its_case(at: At, case: Ca
             assert f"could not freeze its file systems ({case.fault}: as the test wants it)" in found.consistency
             assert find_vm(at.session, "web").snapshots == (found.name,)
         case Outcome.HARD:
-            assert found == PoweredOff(how="powered off hard")
+            assert isinstance(found, PoweredOff)
+            assert (found.how, case.fault in found.because) == ("powered off hard", True)
             assert at.vcenter.web.power_state == "poweredOff"
         case _:
             assert case.outcome in {Outcome.DONE, Outcome.LOGGED_IN, Outcome.AGAIN}

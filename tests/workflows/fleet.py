@@ -21,6 +21,7 @@ from workflows.warm_migration import WarmMigrationWorkflow
 from xms.host_budget import HostBudget
 from xms.job import JobInput
 from xms.models import MigrationSpec, job_id
+from xms.orders.conversion import LookBeforeConversion
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.status import JobReport
 
@@ -91,6 +92,8 @@ class Fleet(World):
 
 
 def job_of(order: Any) -> str:  # noqa: ANN401 - any order
+    if isinstance(order, LookBeforeConversion):
+        return job_id(SOURCE, order.vm)
     for path in ("job_id", "vm.job_id", "target.job_id", "server.target.job_id", "spec"):
         value: Any = order
         for part in path.split("."):

@@ -173,6 +173,7 @@ def _revert(cloud: Cloud, snapshot: VolumeSnapshot, job_id: str, pulse: Pulse) -
     there = {str(one.id): str(one.status) for one in _of_job(cloud, volume_id, job_id)}
     if snapshot_id not in there:
         if (volume.metadata or {}).get(REVERTED_KEY) == snapshot_id:
+            _wait_gone(cloud, snapshot_id, pulse)
             return
         raise TargetNotFound(f"snapshot {snapshot_id} is gone", because=f"snapshot {snapshot_id} is not there any more")
     # Cinder's last act of a revert, after the volume is free again.
@@ -248,11 +249,18 @@ def _ask_to_delete(cloud: Cloud, snapshot_id: str) -> None:
 
 def _delete(cloud: Cloud, snapshot_id: str, pulse: Pulse) -> None:
     """Delete it once Cinder is done with it, and wait until it is gone."""
-    last = ""
     try:
         _wait_complete(cloud, snapshot_id, pulse)
     except TargetNotFound:
         return
+    with translated(f"snapshot {snapshot_id} was not deleted"):
+        cloud.volumes.delete_snapshot(snapshot_id, ignore_missing=True)
+    _wait_gone(cloud, snapshot_id, pulse)
+
+
+def _wait_gone(cloud: Cloud, snapshot_id: str, pulse: Pulse) -> None:
+    """Wait for a deletion that this attempt or one before it asked for."""
+    last = ""
 
     def gone() -> bool | None:
         nonlocal last
@@ -268,8 +276,6 @@ def _delete(cloud: Cloud, snapshot_id: str, pulse: Pulse) -> None:
             )
         return None
 
-    with translated(f"snapshot {snapshot_id} was not deleted"):
-        cloud.volumes.delete_snapshot(snapshot_id, ignore_missing=True)
     if cloud.wait_for(gone, timeout=GONE_SECONDS, pulse=pulse) is None:
         raise VolumeFailed(
             f"snapshot {snapshot_id} is not gone", because=f"after {GONE_SECONDS:.0f} s it is still '{last}'"
