@@ -208,20 +208,21 @@ def remove(cloud: Cloud, order: VolumesOrder, pulse: Pulse) -> SnapshotsLeft:
         xms.errors.Interrupted: the pulse said so.
     """
     doomed = [
-        str(snapshot.id)
+        snapshot
         for volume_id in order.volume_ids
-        for snapshot in _of_job(cloud, volume_id, order.target.job_id)
+        for snapshot in _of_job(cloud, volume_id, order.target.job_id, on_their_way_out=True)
     ]
     left = []
-    for snapshot_id in doomed:
+    for snapshot in doomed:
+        end = _wait_gone if snapshot.status == "deleting" else _delete
         try:
-            _delete(cloud, snapshot_id, pulse)
+            end(cloud, str(snapshot.id), pulse)
         except (TargetFault, TargetRejected, VolumeFailed) as error:
             left.append(f"{error.what}: {error.because}")
     return SnapshotsLeft(left=tuple(left))
 
 
-def _of_job(cloud: Cloud, volume_id: str, job_id: str) -> list[Snapshot]:
+def _of_job(cloud: Cloud, volume_id: str, job_id: str, *, on_their_way_out: bool = False) -> list[Snapshot]:
     """The snapshots of a volume that carry the job's id, whatever Cinder's filter is worth."""
     with translated(f"the snapshots of volume {volume_id} were not listed"):
         return [
@@ -229,7 +230,7 @@ def _of_job(cloud: Cloud, volume_id: str, job_id: str) -> list[Snapshot]:
             for snapshot in cloud.volumes.snapshots(details=True, volume_id=volume_id)
             if snapshot.volume_id == volume_id
             and (snapshot.metadata or {}).get(JOB_KEY) == job_id
-            and snapshot.status != "deleting"
+            and (on_their_way_out or snapshot.status != "deleting")
         ]
 
 
