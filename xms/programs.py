@@ -31,7 +31,7 @@ def run(
 ) -> int:
     """Run a program to its end, both of its outputs into the file `output`, and give its exit status.
 
-    Its whole process group is ended when the pulse raises or `timeout` seconds are over, and by the kernel when this
+    Its whole process group is ended with it, when the pulse raises or `timeout` seconds are over, and by the kernel when this
     worker is killed: a conversion that nobody waits for must not go on taking memory.
 
     Returns:
@@ -57,15 +57,13 @@ def run(
             | dict(environment or {}),
         )
         try:
-            while True:
-                try:
-                    return process.wait(LOOK_EVERY_SECONDS)
-                except subprocess.TimeoutExpired:
-                    pulse()
-                    if time.monotonic() > end:
-                        raise TookTooLong from None
+            while not _ends_within(process, LOOK_EVERY_SECONDS):
+                pulse()
+                if time.monotonic() > end:
+                    raise TookTooLong
         finally:
-            _end(process)
+            status = _end(process)
+    return status
 
 
 def tied_to(worker: int, argv: Sequence[str]) -> list[str]:
@@ -79,15 +77,24 @@ def tied_to(worker: int, argv: Sequence[str]) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", still_there, str(worker), *argv]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the group of a program that still runs: with mercy for the program, then without for whatever it left."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    end = time.monotonic() + MERCY_SECONDS
-    # The program is left unreaped until the group is gone, so that its number is nobody else's.
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for the program's end, and leave it unreaped: so its number, which is its group's, is nobody else's."""
     look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    while os.waitid(os.P_PID, process.pid, look) is None and time.monotonic() < end:
-        time.sleep(0.05)
+    end = time.monotonic() + seconds
+    while os.waitid(os.P_PID, process.pid, look) is None:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """End the group of a program, with mercy for one that still runs, then without for whatever it left.
+
+    One that was killed leaves its helpers: virt-v2v its qemu-nbd and its appliance.
+    """
+    if not _ends_within(process, 0):
+        os.killpg(process.pid, signal.SIGTERM)
+        _ends_within(process, MERCY_SECONDS)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process.wait()

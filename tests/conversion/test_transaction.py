@@ -340,6 +340,18 @@ def test_a_program_whose_worker_died_before_it_could_be_tied_to_it_does_nothing(
     assert (tmp_path / "written").exists()
 
 
+def test_what_a_program_leaves_running_ends_with_it_however_it_ended(tmp_path: Path) -> None:
+    for ending in ("exit 3", "kill -9 $$"):
+        child = tmp_path / "child"
+        script = f"sleep 300 & echo $! > {child}; {ending}"
+        status = programs.run(["sh", "-c", script], output=tmp_path / "out", pulse=no_pulse, timeout=10)
+        assert status == (3 if ending == "exit 3" else -9)
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{child.read_text().strip()}/stat").exists():
+            assert time.monotonic() < deadline, "its child lives on"
+            time.sleep(0.05)
+
+
 def running(mark: str) -> list[str]:
     """Command lines of live processes that hold the mark."""
     found = []
