@@ -31,8 +31,8 @@ def run(
 ) -> int:
     """Run a program to its end, both of its outputs into the file `output`, and give its exit status.
 
-    Its whole process group is ended with it, when the pulse raises or `timeout` seconds are over, and by the kernel when
-    this worker is killed: a conversion that nobody waits for must not go on taking memory.
+    Its whole process group is ended with it, when the pulse raises or `timeout` seconds are over, and by the kernel
+    when this worker is killed: a conversion that nobody waits for must not go on taking memory.
 
     Returns:
         The exit status; negative is the signal that ended it.
