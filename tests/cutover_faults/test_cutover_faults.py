@@ -16,7 +16,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ANEW: Final = "run: .venv/bin/python -m tests.cutover_faults.page"
 
-SLOW: Final = frozenset(Fault) - {Fault.REFUSED, Fault.KILLED_AFTER, Fault.ABANDONED, Fault.CANCELLED}
+MARKS: Final = {
+    Fault.REFUSED: (),
+    Fault.KILLED_AFTER: (),
+    Fault.ABANDONED: (pytest.mark.slow,),
+    Fault.CANCELLED: (pytest.mark.slow,),
+}
+"""The others are for `make soak`."""
+
+SOAK: Final = (pytest.mark.slow, pytest.mark.soak)
 
 WITHOUT_A_CALL: Final = {
     "-Reserve Stream": "a signal to the budget of the host, which cannot fail for the job",
@@ -43,10 +51,7 @@ async def test_every_fault_strikes_every_call() -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param(fault, marks=[pytest.mark.slow, pytest.mark.soak] if fault in SLOW else (), id=fault.name)
-        for fault in Fault
-    ],
+    [pytest.param(fault, marks=MARKS.get(fault, SOAK), id=fault.name) for fault in Fault],
 )
 async def test_a_fault_at_any_call_breaks_no_promise_and_comes_to_what_the_page_says(
     client: Client, fault: Fault
