@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def a_type_with_snapshots(scene: Scene) -> str:
     """Files on a share have none of a volume that is in use outside of Nova: the last case."""
-    return next((name for name in scene.place.volume_types if name != "nfs"), scene.place.volume_types[0])
+    found = next((name for name in scene.place.volume_types if name != "nfs"), None)
+    if found is None:
+        pytest.skip("this OpenStack was brought up with files on a share alone, which have no snapshots in use")
+    return found
 
 
 def new_volume(scene: Scene) -> Volume:
