@@ -10,6 +10,7 @@ from cli.conversion_options import LuksKeyOption, SkipConversionOption, StaticIp
 from cli.exit_codes import ExitCode
 from cli.migration import app, finish
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
+from cli.verbs import order_and_follow
 
 if TYPE_CHECKING:
     from cli.output import Output
@@ -45,9 +46,8 @@ def rehearse(  # noqa: PLR0913 - the command's options
     """Convert and boot a copy of the replica in an isolated network. The source is not touched, syncs go on."""
     from cli.conversion_options import parse_conversion_options
     from cli.evidence_options import parse_console_evidence
-    from cli.output import console, print_json
     from cli.parsing import one_job, parse_duration
-    from cli.session import ask, who
+    from cli.session import who
     from xms.cutover import Evidence, Rehearse
 
     job_id = one_job(job, job_option)
@@ -60,18 +60,10 @@ def rehearse(  # noqa: PLR0913 - the command's options
         conversion=parse_conversion_options(skip_conversion=skip_conversion, luks_key=luks_key, static_ip=static_ip),
         syncs_wait_seconds=parse_duration(syncs_wait, "--syncs-wait"),
     )
-    before = ask(lambda migrations: migrations.status(job_id)) if wait else None
-    receipt = ask(lambda migrations: migrations.command(job_id, "rehearse", order))
-    if before is not None:
-        # JSON lines are all states of the job; a receipt among them would be another shape.
-        if output != "json":
-            console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
-        _follow(job_id, before, output, seconds)
-    elif output == "json":
-        print_json({"job_id": job_id, "text": receipt.text})
-    else:
-        console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
-        console().print(f"  see how far it is with: xms migration show {job_id}", soft_wrap=True)
+    follow = (lambda before: _follow(job_id, before, output, seconds)) if wait else None
+    order_and_follow(
+        job_id, "rehearse", order, output, follow=follow, hint="see how far it is with: xms migration show {job}"
+    )
 
 
 def _follow(job_id: str, before: JobStatus, output: Output, seconds: int | None) -> None:

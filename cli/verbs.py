@@ -10,9 +10,12 @@ from cli.migration import app
 from cli.options import JobArgument, JobOption, OutputOption, YesOption
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cli.output import Output
     from xms.client.migrations import Verb
     from xms.models import Command
+    from xms.status import JobStatus
 
 
 def give_order(job_id: str, verb: Verb, order: Command, output: Output) -> None:
@@ -25,6 +28,42 @@ def give_order(job_id: str, verb: Verb, order: Command, output: Output) -> None:
         print_json({"job_id": job_id, "text": receipt.text})
     else:
         console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
+
+
+def order_and_follow(
+    job_id: str,
+    verb: Verb,
+    order: Command,
+    output: Output,
+    *,
+    follow: Callable[[JobStatus], None] | None,
+    hint: str,
+) -> None:
+    """Give a job an order whose work takes long, and follow it, or say how that is done.
+
+    Args:
+        job_id: of the job.
+        verb: the order's name.
+        order: what is ordered.
+        output: the form of what is printed.
+        follow: is given the job as it was before the order; None: nobody waits.
+        hint: for who does not wait, with "{job}" for the job's id.
+    """
+    from cli.output import console
+    from cli.session import ask
+
+    before = ask(lambda migrations: migrations.status(job_id)) if follow is not None else None
+    if before is None or follow is None:
+        give_order(job_id, verb, order, output)
+        if output != "json":
+            console().print(f"  {hint.format(job=job_id)}", soft_wrap=True)
+        return
+    if output == "json":
+        # JSON lines are all states of the job; a receipt among them would be another shape.
+        ask(lambda migrations: migrations.command(job_id, verb, order))
+    else:
+        give_order(job_id, verb, order, output)
+    follow(before)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import typer
 from cli.exit_codes import ExitCode
 from cli.migration import app, finish
 from cli.options import JobArgument, JobOption, OutputOption, TimeoutOption
+from cli.verbs import order_and_follow
 
 if TYPE_CHECKING:
     from cli.output import Output
@@ -28,25 +29,16 @@ def verify(
     output: OutputOption = "table",
 ) -> None:
     """Compare every byte of the replica with a snapshot of the source. What differs is copied again."""
-    from cli.output import console, print_json
     from cli.parsing import one_job, parse_duration
-    from cli.session import ask, who
+    from cli.session import who
     from xms.models import Verify
 
     job_id = one_job(job, job_option)
     seconds = None if timeout is None else parse_duration(timeout, "--timeout")
-    before = ask(lambda migrations: migrations.status(job_id)) if wait else None
-    receipt = ask(lambda migrations: migrations.command(job_id, "verify", Verify(who=who())))
-    if before is not None:
-        # JSON lines are all states of the job; a receipt among them would be another shape.
-        if output != "json":
-            console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
-        _follow(job_id, before, output, seconds)
-    elif output == "json":
-        print_json({"job_id": job_id, "text": receipt.text})
-    else:
-        console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
-        console().print(f"  follow it with: xms migration watch {job_id}", soft_wrap=True)
+    follow = (lambda before: _follow(job_id, before, output, seconds)) if wait else None
+    order_and_follow(
+        job_id, "verify", Verify(who=who()), output, follow=follow, hint="follow it with: xms migration watch {job}"
+    )
 
 
 def _follow(job_id: str, before: JobStatus, output: Output, seconds: int | None) -> None:
