@@ -54,13 +54,21 @@ async def test_full_syncs_and_deltas_of_many_jobs_never_have_more_streams_or_byt
     client: Client, host: str, name: str
 ) -> None:
     fleet = Fleet(host, streams=2, mib=20)
+    everyone = {job_id(SOURCE, f"{name}-{number}") for number in range(6)}
     async with a_fleets_worker(client, fleet):
+        fleet.held = set(everyone)
         jobs = [await submit(client, fleet, f"{name}-{number}", disks=1 + number % 3) for number in range(6)]
+        await until(lambda: len(fleet.streaming) == 2)
+        await Budget(client, host).shows(held=2, waiting=10)
+        fleet.held.clear()
         await all_ready(jobs)
+        fleet.held = set(everyone)
         for job in jobs:
             for key in job.world.disks:
                 job.world.write(key, 2)
             await job.handle.execute_update(WarmMigrationWorkflow.sync_now, SyncNow())
+        await Budget(client, host).shows(held=2, waiting=10)
+        fleet.held.clear()
         await all_ready(jobs, syncs=1)
         assert fleet.most == 2
         assert fleet.most_flying == 20 * MIB
