@@ -34,6 +34,7 @@ from activities.preflight import PreflightActivities
 from activities.rate_limit import job_rates
 from activities.reachability import ReachabilityActivities
 from activities.rehearsal import RehearsalActivities
+from activities.reports import ReportActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -139,6 +140,7 @@ def workers(
             TargetActivities(config),
             RehearsalActivities(config),
             PreflightActivities(config, sessions),
+            ReportActivities(config),
             HostBudgetActivities(client),
         )
         found.append(

@@ -14,10 +14,11 @@ from cli.output import Output, console, print_json
 from cli.session import ask
 from xms import go_no_go, quantities, schedule
 from xms.cutover import CutoverOrder, Prediction
-from xms.errors import Refused, TemporalRefusedLogin, TemporalUnreachable, XmsError
+from xms.errors import NotRehearsed, Refused, TemporalRefusedLogin, TemporalUnreachable, XmsError
 from xms.go_no_go import Verdict
 from xms.models import Phase
 from xms.prediction import predict
+from xms.rehearsal import refuse_unless_rehearsed
 from xms.status import JobStatus
 
 if TYPE_CHECKING:
@@ -73,14 +74,15 @@ async def _look(migrations: Migrations, job_id: str, order: CutoverOrder) -> Tri
     else:
         # As it is now, and not as it was at the last snapshot.
         status = status.model_copy(update={"source_power": checked.vm.power_state})
+    try:
+        refuse_unless_rehearsed(status, status.spec.vm, order, now)
+    except NotRehearsed as error:
+        gates = gates or error
     predicted = predict(status, order, now)
     starts, because = _decide(status, order, now)
-    rehearsal, fresh = _rehearsal(status, order, now)
-    if not fresh:
-        starts, because = False, rehearsal
     if gates is not None:
         starts, because = False, gates.what
-    return Tried(status, gates, predicted, starts, because, rehearsal)
+    return Tried(status, gates, predicted, starts, because, _rehearsal(status, now))
 
 
 def _decide(status: JobStatus, order: CutoverOrder, now: datetime) -> tuple[bool, str]:
@@ -99,17 +101,11 @@ def _caught_up(status: JobStatus, opening: datetime, now: datetime) -> JobStatus
     return status.model_copy(update={"last_sync_at": status.last_sync_at + (opening - now)})
 
 
-def _rehearsal(status: JobStatus, order: CutoverOrder, now: datetime) -> tuple[str, bool]:
-    """In words, and whether it is what the order requires."""
-    wanted, passed = order.require_rehearsal_seconds, status.rehearsed
-    if passed is None:
-        return "never rehearsed", wanted is None
-    at = passed.ended_at or passed.started_at
-    age = (now - at).total_seconds()
-    text = f"passed {quantities.duration(age)} ago ({quantities.moment(at)})"
-    if wanted is not None and age > wanted:
-        return f"{text}, which is longer ago than {quantities.duration(wanted)}", False
-    return text, True
+def _rehearsal(status: JobStatus, now: datetime) -> str:
+    if status.rehearsed is None:
+        return "never rehearsed"
+    at = status.rehearsed.ended_at or status.rehearsed.started_at
+    return f"passed {quantities.duration((now - at).total_seconds())} ago ({quantities.moment(at)})"
 
 
 def _show(tried: Tried) -> None:

@@ -34,7 +34,7 @@ from xms.cutover import (
 )
 from xms.errors import Refused
 from xms.job import JobInput, JobState
-from xms.lifecycle import CleanUp, Finish, Wait, next_step
+from xms.lifecycle import CleanUp, Finish, GoOn, Report, RollBack, Wait, next_step
 from xms.models import (
     Abandon,
     Baseline,
@@ -247,6 +247,9 @@ class Play:
             raise a_failure("SourceUnreachable")
         state.clean_up_at = None
 
+    async def keep_report(self, _spec: MigrationSpec, state: JobState) -> None:
+        state.report_due = False
+
     async def activity(self, *_: object, **__: object) -> None:
         if self.outcome("done", "not now") == "not now":
             raise a_failure("SourceUnreachable")
@@ -275,11 +278,13 @@ class Play:
         with (
             patch("temporalio.workflow.now", lambda: play.now),
             patch("temporalio.workflow.execute_activity_method", self.activity),
+            patch("temporalio.workflow.patched", lambda _change: True),
             patch(where + "Sync", Syncs),
             patch(where + "prepare", self.prepare),
             patch("workflows.cutting_over.walk", lambda run, _show: self.walk(run.state)),
             patch("workflows.cutting_over.roll_back", lambda run, _show: self.roll_back(run.state)),
             patch(where + "remove_leftovers", lambda _spec, state, _policy: self.leftovers(state)),
+            patch(where + "keep_report", self.keep_report),
             patch(where + "unless", straight),
             patch.object(WarmMigrationWorkflow, "show", lambda _workflow: None),
             patch.object(WarmMigrationWorkflow, "begin_rehearsal", lambda job, _order: self.begin_rehearsal(job.state)),
@@ -381,6 +386,22 @@ def test_what_was_left_behind_is_removed_at_rest_too(phase: Phase) -> None:
     assert next_step(state, START) == CleanUp()
     state.clean_up_at = START + timedelta(minutes=5)
     assert next_step(state, START) == Wait(START + timedelta(minutes=5))
+
+
+def test_the_report_comes_before_the_next_sync_and_after_what_the_source_waits_for() -> None:
+    state = JobState.fresh(SPEC, START)
+    state.phase, state.report_due, state.sync_asked_by = Phase.READY, True, "ann"
+    assert next_step(state, START) == Report()
+    state.phase, state.failed_in = Phase.FAILED, Phase.CUTTING_OVER
+    assert next_step(state, START) == Report()
+    state.retry_asked = True
+    assert next_step(state, START) == GoOn()
+    state.phase = Phase.CUTTING_OVER
+    assert next_step(state, START) == RollBack()
+    state.phase = Phase.COMPLETED
+    assert next_step(state, START) == Report()
+    state.report_due = False
+    assert next_step(state, START) == Finish()
 
 
 def test_a_shorter_cadence_does_not_wait_for_the_next_try_of_the_longer_one() -> None:

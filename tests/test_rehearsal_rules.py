@@ -54,16 +54,16 @@ def test_no_job_is_ever_taken_for_a_rehearsal(source: str, vm: str) -> None:
 
 
 def test_without_the_option_nobody_has_to_have_rehearsed() -> None:
-    refuse_unless_rehearsed(a_job(), CutoverOrder(), NOW)
+    refuse_unless_rehearsed(a_job(), "db", CutoverOrder(), NOW)
 
 
 def test_a_rehearsal_counts_until_its_time_is_over() -> None:
     job = a_job()
     job.rehearsed = a_rehearsal(ended=NOW - timedelta(days=14))
     order = CutoverOrder(require_rehearsal_seconds=14 * DAY)
-    refuse_unless_rehearsed(job, order, NOW)
+    refuse_unless_rehearsed(job, "db", order, NOW)
     with pytest.raises(NotRehearsed) as refused:
-        refuse_unless_rehearsed(job, order, NOW + timedelta(seconds=1))
+        refuse_unless_rehearsed(job, "db", order, NOW + timedelta(seconds=1))
     assert refused.value.what == "db was not rehearsed in the last 14d"
     assert refused.value.because == "the last one that passed ended at 2026-11-08 01:00 UTC"
     assert refused.value.means == "the source was not touched"
@@ -77,7 +77,7 @@ def test_one_that_did_not_pass_does_not_count_and_is_told(outcome: Literal["fail
     job = a_job()
     job.rehearsal = a_rehearsal(outcome, number=2)
     with pytest.raises(NotRehearsed) as refused:
-        refuse_unless_rehearsed(job, CutoverOrder(require_rehearsal_seconds=DAY), NOW)
+        refuse_unless_rehearsed(job, "db", CutoverOrder(require_rehearsal_seconds=DAY), NOW)
     assert refused.value.because == f"no rehearsal of it has passed, and {words}"
 
 

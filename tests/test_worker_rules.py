@@ -15,6 +15,7 @@ from activities.conversion import ConversionActivities, ConversionLooks
 from activities.host_budget import HostBudgetActivities
 from activities.preflight import PreflightActivities
 from activities.rehearsal import RehearsalActivities
+from activities.reports import ReportActivities
 from activities.source import SourceActivities
 from activities.streaming import StreamingActivities
 from activities.target import TargetActivities
@@ -30,6 +31,7 @@ ALL = [
         SourceActivities(CONFIG),
         TargetActivities(CONFIG),
         RehearsalActivities(CONFIG),
+        ReportActivities(CONFIG),
         StreamingActivities(CONFIG, Sessions()),
         PreflightActivities(CONFIG, Sessions()),
         ConversionActivities(CONFIG),

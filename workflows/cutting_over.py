@@ -38,6 +38,10 @@ class CutsOver(Rehearses):
         """Change the phase, for everybody to see."""
         raise NotImplementedError
 
+    def something_ended(self) -> None:
+        """Have the report kept."""
+        raise NotImplementedError
+
     async def unless_abandoned(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work, but break it off when the job is abandoned meanwhile."""
         raise NotImplementedError
@@ -106,6 +110,7 @@ class CutsOver(Rehearses):
         if state.phase is not Phase.FAILED:
             state.trouble = trouble
         state.note(workflow.now(), "cutover dropped", trouble.because, order.who)
+        self.something_ended()
 
     async def go_back(self) -> None:
         """Roll back what failed, or what is completed."""
@@ -153,3 +158,4 @@ class CutsOver(Rehearses):
         state.doing, state.roll_back_until = "", None
         text = "the cutover stands" if state.finalize_asked.who else "the roll-back period is over: the cutover stands"
         state.note(workflow.now(), "finalized", text, state.finalize_asked.who)
+        self.something_ended()

@@ -59,7 +59,7 @@ class Gates(WarmPasses):
 
     def _refuse_unrehearsed(self) -> None:
         try:
-            refuse_unless_rehearsed(self.state, self.order, workflow.now())
+            refuse_unless_rehearsed(self.state, self.vm.vm, self.order, workflow.now())
         except NotRehearsed as error:
             raise refusal(NotRehearsed, error.what, because=error.because, means=error.means, do=error.do) from None
 

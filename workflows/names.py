@@ -53,6 +53,9 @@ RELEASED_LATER: Final = "the source runs again though attachments stay"
 LOOKS_AGAIN: Final = "looks-at-the-source-after-the-boot"
 """The same for runs in which the source is looked at once more when the target was seen running."""
 
+KEEPS_REPORTS: Final = "keeps-its-report-when-something-ended"
+"""The same for runs that keep their reports as files."""
+
 
 PHASE: Final = SearchAttributeKey.for_keyword("XmsPhase")
 SOURCE: Final = SearchAttributeKey.for_keyword("XmsSource")

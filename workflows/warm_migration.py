@@ -25,9 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cutting_over import CutsOver
     from workflows.details import describe
     from workflows.host_slots import TakesSlots
-    from workflows.names import LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
+    from workflows.names import KEEPS_REPORTS, LAST_SYNC, PAUSED, PHASE, PROJECT, SOURCE, VM
     from workflows.preparation import prepare
     from workflows.rehearsal_steps import REMOVAL
+    from workflows.reporting import keep_report
     from workflows.sync import CLEAN_UP_AGAIN, Sync, remove_leftovers
     from xms import differences, schedule, verification
     from xms.cutover import FinalizeOrder
@@ -45,6 +46,7 @@ with workflow.unsafe.imports_passed_through():
         Finish,
         GoOn,
         Prepare,
+        Report,
         RollBack,
         Step,
         Synchronize,
@@ -114,6 +116,8 @@ class WarmMigrationWorkflow(Commands, TakesSlots, CutsOver):
                 self.go_on()
             case End(order):
                 await to_the_end(self.end(order))
+            case Report():
+                await to_the_end(keep_report(self.spec, self.state))
             case CleanUp():
                 await self.unless_abandoned(self.clean_up())
             case Wait(until):
@@ -286,8 +290,16 @@ class WarmMigrationWorkflow(Commands, TakesSlots, CutsOver):
 
     def enter(self, phase: Phase) -> None:
         """Change the phase, for everybody to see."""
+        before = self.state.phase
         self.state.enter(phase, workflow.now())
+        came_back = phase is Phase.READY and before is Phase.CUTTING_OVER
+        if came_back or phase in {Phase.COMPLETED, Phase.FAILED, Phase.ABANDONED}:
+            self.something_ended()
         self.show()
+
+    def something_ended(self) -> None:
+        """Have the report kept, as soon as nobody waits for the source."""
+        self.state.report_due = workflow.patched(KEEPS_REPORTS)
 
     def park(self, trouble: Trouble) -> None:
         """Failed: wait for a person. The baselines stay, and `retry` goes on in the phase in which the job stood."""

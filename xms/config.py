@@ -189,6 +189,9 @@ class WorkerConfig(Section):
 
     name: str = Field(default_factory=socket.gethostname, description="unique among the workers, stable over restarts")
     data_dir: Path = Path("/var/lib/xms")
+    reports_dir: Path | None = Field(
+        default=None, description="where a control worker keeps the reports of jobs; None: reports, below data_dir"
+    )
     streams: int = Field(default=2, ge=1, description="streams at a time")
     conversions: int = Field(default=1, ge=1, description="conversions at a time")
     metrics: str | None = Field(default=None, description="address:port of the Prometheus endpoint; None: off")
@@ -200,6 +203,11 @@ class WorkerConfig(Section):
     )
     lease_seconds: float = Field(default=20.0, ge=2.0, description="how long a silent writer keeps its volume")
     log_format: Literal["json", "console"] = "console"
+
+    @property
+    def reports(self) -> Path:
+        """The directory of the reports."""
+        return self.reports_dir or self.data_dir / "reports"
 
 
 class Config(Section):

@@ -102,6 +102,10 @@ class ProgramMissing(NeedsPerson):
     """A program that this worker needs is not installed."""
 
 
+class ReportNotKept(XmsError):
+    """A report could not be written to the worker's directory of reports; nothing else depends on it."""
+
+
 # --- Temporal, and the jobs in it -------------------------------------------------------------------------------------
 
 

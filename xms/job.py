@@ -46,6 +46,9 @@ class JobState(BaseModel):
     job_id: str
     phase: Phase = Phase.INITIALIZING
     since: datetime
+    submitted_at: datetime | None = None
+    """None: by a worker that did not note it yet."""
+
     doing: str = ""
     paused: bool = False
     cadence_seconds: int | None = None
@@ -144,6 +147,9 @@ class JobState(BaseModel):
     roll_back_asked: RollBackOrder | None = None
     finalize_asked: FinalizeOrder | None = None
 
+    report_due: bool = False
+    """Something ended, and the report has to be kept as the job stands now."""
+
     events: tuple[Event, ...] = ()
     events_dropped: int = 0
 
@@ -151,7 +157,7 @@ class JobState(BaseModel):
     def fresh(cls, spec: MigrationSpec, now: datetime) -> JobState:
         """The record of a job that was just submitted."""
         state = cls(job_id=job_id(spec.source, spec.vm), since=now, cadence_seconds=spec.cadence_seconds)
-        state.rate_limit = spec.rate_limit
+        state.rate_limit, state.submitted_at = spec.rate_limit, now
         state.note(now, "submitted", f"{spec.vm}: {spec.source} -> {spec.destination}", spec.requested_by)
         return state
 

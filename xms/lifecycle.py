@@ -11,6 +11,7 @@ Pure: a state and the time in, a decision out. The workflow only carries the dec
 | Failed | wait for retry or abandon; retry goes on where it stood; a scheduled cutover is dropped after its time |
 | Failed, with a rehearsal that waits for its copies | give the rehearsal up |
 | any that waits | from time to time, remove what could not be removed after a sync |
+| any in which something ended | keep the report, unless somebody waits for the source |
 | Completed | wait for roll-back or finalize until the roll-back period is over; else finish |
 | Abandoned | finish |
 """
@@ -103,6 +104,11 @@ class CleanUp:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Something ended: keep the report as the job stands now."""
+
+
+@dataclass(frozen=True)
 class Wait:
     """Nothing to do before `until`, or before somebody says something."""
 
@@ -127,6 +133,7 @@ Step = (
     | Finalize
     | End
     | CleanUp
+    | Report
     | Wait
     | Finish
 )
@@ -134,6 +141,12 @@ Step = (
 
 def next_step(state: JobState, now: datetime) -> Step:
     """What the job does now."""
+    step = _work(state, now)
+    # The source may be off, and somebody waits for what these do about it.
+    return Report() if state.report_due and not isinstance(step, RollBack | GoOn | CutOver) else step
+
+
+def _work(state: JobState, now: datetime) -> Step:
     if state.phase is Phase.COMPLETED:
         return _completed(state, now)
     if state.phase is Phase.ABANDONED:

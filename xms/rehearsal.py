@@ -7,7 +7,7 @@ that nothing that is done for a rehearsal ever finds a volume, a port or an inst
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from xms import quantities
 from xms.cutover import CutoverOrder, Measured, Rehearsal, Rehearse
@@ -51,7 +51,18 @@ def refuse_impossible_evidence(order: Rehearse) -> None:
             )
 
 
-def refuse_unless_rehearsed(state: JobState, order: CutoverOrder, now: datetime) -> None:
+class Rehearsable(Protocol):
+    """What the gate needs to know of a job; its record and its status both have it."""
+
+    @property
+    def job_id(self) -> str: ...  # noqa: D102 - as of JobStatus, like those below
+    @property
+    def rehearsal(self) -> Rehearsal | None: ...  # noqa: D102
+    @property
+    def rehearsed(self) -> Rehearsal | None: ...  # noqa: D102
+
+
+def refuse_unless_rehearsed(job: Rehearsable, vm: str, order: CutoverOrder, now: datetime) -> None:
     """The gate of `--require-rehearsal`.
 
     Raises:
@@ -61,14 +72,14 @@ def refuse_unless_rehearsed(state: JobState, order: CutoverOrder, now: datetime)
         return
     since = now - timedelta(seconds=order.require_rehearsal_seconds)
     asked = quantities.duration(order.require_rehearsal_seconds)
-    passed = state.rehearsed
+    passed = job.rehearsed
     if passed is not None and passed.ended_at is not None and passed.ended_at >= since:
         return
     if passed is None or passed.ended_at is None:
         because = "no rehearsal of it has passed"
     else:
         because = f"the last one that passed ended at {passed.ended_at:%Y-%m-%d %H:%M} UTC"
-    last = state.rehearsal
+    last = job.rehearsal
     if last is not None and last.outcome in {"failed", "broken off"}:
         because += (
             f", and number {last.number} was {last.outcome}"
@@ -76,10 +87,10 @@ def refuse_unless_rehearsed(state: JobState, order: CutoverOrder, now: datetime)
             else (f", and number {last.number} failed")
         )
     raise NotRehearsed(
-        f"{state.vm_name or state.job_id} was not rehearsed in the last {asked}",
+        f"{vm} was not rehearsed in the last {asked}",
         because=because,
         means="the source was not touched",
-        do=f"xms migration rehearse {state.job_id} --wait, then order the cutover again",
+        do=f"xms migration rehearse {job.job_id} --wait, then order the cutover again",
     )
 
 

@@ -53,6 +53,9 @@ def test_a_dry_run_looks_predicts_and_decides_and_orders_nothing(house: House) -
     )
     forced = house.xms(*CUTOVER, job, "--dry-run", "--max-downtime", "1m", "--force")
     assert (forced.code, "forced" in forced.out) == (0, True)
+    unrehearsed = house.xms(*CUTOVER, job, "--dry-run", "--require-rehearsal", "14d")
+    assert unrehearsed.code == 3
+    assert "was not rehearsed in the last 14d" in unrehearsed.out
     house.place.fail["check_target"] = [failure("QuotaExceeded", needs_person=True)]
     refused = house.xms(*CUTOVER, job, "--dry-run")
     assert refused.code == 3

@@ -94,7 +94,7 @@ class Fleet(World):
 def job_of(order: Any) -> str:  # noqa: ANN401 - any order
     if isinstance(order, LookBeforeConversion):
         return job_id(SOURCE, order.vm)
-    for path in ("job_id", "vm.job_id", "target.job_id", "server.target.job_id", "spec"):
+    for path in ("job_id", "vm.job_id", "target.job_id", "server.target.job_id", "status.job_id", "spec"):
         value: Any = order
         for part in path.split("."):
             value = getattr(value, part, None)

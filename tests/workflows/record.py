@@ -359,6 +359,23 @@ async def cleaned_up_later(client: Client) -> Job:
     return job
 
 
+async def reported(client: Client) -> Job:
+    """A report that is kept after a roll-back, one that cannot be kept after the cutover, one when that stands."""
+    world = World(disks=1)
+    async with a_job(client, world, a_spec("reported")) as job:
+        await job.reaches(Phase.READY)
+        world.fail["convert"] = [failure("ConversionFailed")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder())
+        await job.tells("report kept")
+        await job.reaches(Phase.READY)
+        world.fail["keep_report"] = [failure("ReportNotKept")]
+        await job.handle.execute_update(WarmMigrationWorkflow.cutover, CutoverOrder(rollback_period_seconds=600))
+        await job.tells("report not kept")
+        await job.handle.execute_update(WarmMigrationWorkflow.finalize, FinalizeOrder(who="ann"))
+        await job.handle.result()
+    return job
+
+
 SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "straight": straight,
     "commanded": commanded,
@@ -377,6 +394,7 @@ SHAPES: dict[str, Callable[[Client], Awaitable[Recorded]]] = {
     "rehearsal-passed": rehearsal_passed,
     "rehearsal-broken-off": rehearsal_broken_off,
     "scheduled": scheduled,
+    "reported": reported,
 }
 
 

@@ -30,6 +30,7 @@ from xms.orders.conversion import (
 )
 from xms.orders.copy import StreamDisk, StreamResult
 from xms.orders.rehearsal import CheckRehearsal, CloneVolumes, IsolatedNetwork, MakeIsolatedNetwork, VolumesCloned
+from xms.orders.report import KeepReport, ReportKept
 from xms.orders.source import (
     ChangeTracking,
     DiskPlan,
@@ -126,6 +127,7 @@ class World:
         self.conversions: list[Convert] = []
         self.looked_for: list[LookBeforeConversion] = []
         self.calls: list[str] = []
+        self.reports: list[KeepReport] = []
         self.fail: dict[str, list[BaseException]] = defaultdict(list)
         self.before: dict[str, Callable[[], None]] = {}
         self.cut_short_after: int | None = None
@@ -548,6 +550,15 @@ class World:
     def left_of_rehearsals(self) -> set[str]:
         """What should not be there after one."""
         return self.copies | self.networks | self.rehearsed_servers | self.rehearsed_ports
+
+    # --- the report ---------------------------------------------------------------------------------------------------
+
+    @activity.defn
+    async def keep_report(self, order: KeepReport) -> ReportKept:
+        if self.fail["keep_report"]:
+            raise self.fail["keep_report"].pop(0)
+        self.reports.append(order)
+        return ReportKept(worker="control-1", file=f"/reports/{order.status.job_id}.html")
 
     # --- the conversion -----------------------------------------------------------------------------------------------
 
