@@ -133,6 +133,7 @@ class Stage:
         slow: bool = False,
         conversion: Path | str = STAND_IN_VIRT_V2V,
         cheap_snapshots: bool = False,
+        lease_seconds: int | None = None,
     ) -> None:
         """Start a worker process and wait until it is ready.
 
@@ -141,10 +142,11 @@ class Stage:
             slow: it reads its source with a delay.
             conversion: the program that it converts with.
             cheap_snapshots: volumes are taken back to snapshots by a roll-back.
+            lease_seconds: None: short, so that a dead worker's is soon over, unless it converts really: virt-v2v leaves
+                a busy machine too little for a short one.
         """
         config = self.directory / f"{name}.toml"
-        # Short, so that a dead worker's is soon over; virt-v2v leaves a busy machine too little for a short one.
-        lease_seconds = 4 if conversion == STAND_IN_VIRT_V2V else 60
+        lease_seconds = lease_seconds or (4 if conversion == STAND_IN_VIRT_V2V else 60)
         plugin = f"--filter=delay python {PLUGIN} rdelay=800ms" if slow else f"python {PLUGIN}"
         config.write_text(f"""\
 [worker]

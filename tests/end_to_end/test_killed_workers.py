@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab.guest.image import ROOT_SIZE, build
+from lab.guest.image import build
 from lab.layout import default_cache
 from tests.end_to_end.stage import PIECE, Stage, Watch, a_spec, a_stage, see_every_record_on_the_target
 from xms.client import Migrations
@@ -177,14 +178,17 @@ async def test_a_worker_that_is_stopped_hands_its_stream_over_without_reading_tw
     assert ready.bytes_full == 192 * PIECE
 
 
-async def struck_in_each_step(stage: Stage, watch: Watch, started: Path, second_begun: Path) -> list[str]:
+async def struck_in_each_step(
+    stage: Stage, watch: Watch, started: Path, second_begun: Path, **worker: Any
+) -> list[str]:
     """kill -9 in each step of the cutover that runs, another worker in its place each time; gives where it struck.
 
     Args:
         stage: with a worker of the name "first".
         watch: of the job.
-        started: the file that the stand-in virt-v2v touches.
+        started: the file that the conversion touches.
         second_begun: the file that the commit of its second disk touches.
+        worker: how each worker is started.
     """
     steps = []
 
@@ -193,7 +197,7 @@ async def struck_in_each_step(stage: Stage, watch: Watch, started: Path, second_
         assert status.cutover is not None
         steps.append(status.cutover.steps[-1].name)
         stage.kill_worker("first")
-        stage.start_worker("first")
+        stage.start_worker("first", **worker)
 
     for step in ("Gates", "Warm Pass", "Ports", "Power Off Source", "Final Delta"):
         await watch.until_step(step, seconds=600)
@@ -242,16 +246,18 @@ async def test_kill_9_in_each_step_of_one_cutover_costs_no_record_of_the_guest(
 ) -> None:
     stage = stage_with_a_guest
     second_begun = commits_that_stop_in_the_middle(stage, monkeypatch)
-    stage.start_worker("first")
+    started = stage.directory / "started"
+    conversion = stage.directory / "virt-v2v"
+    conversion.write_text(f'#!/bin/sh\ntouch {started}\nexec {shutil.which("virt-v2v-in-place")} "$@"\n')
+    conversion.chmod(0o755)
+    worker: dict[str, Any] = {"conversion": conversion, "lease_seconds": 20}
+    stage.start_worker("first", **worker)
     watch = await submitted(flavor="m1.small")
     await watch.until_printed(stage.console, 20)
     ready = await watch.until(Phase.READY, seconds=900)
-    # Where neither disk has a file system, so that the guest boots all the same.
-    writes = [[0, f"write -P 7 {ROOT_SIZE - 65536} 4096"], [1, "write -P 9 0 512"]]
-    started = stage.convert_by("first", writes=writes, sleep=5)
     order = CutoverOrder(who="test", console_evidence=r"SEQ \d+", evidence_timeout_seconds=1800)
     await watch.migrations.command(watch.job, "cutover", order)
-    await struck_in_each_step(stage, watch, started, second_begun)
+    await struck_in_each_step(stage, watch, started, second_begun, **worker)
     done = await watch.until(Phase.COMPLETED, seconds=1800)
     assert done.bytes_full == ready.bytes_full
     assert stage.machine.power_state == "poweredOff"
