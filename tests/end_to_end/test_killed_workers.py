@@ -179,7 +179,11 @@ async def test_a_worker_that_is_stopped_hands_its_stream_over_without_reading_tw
 
 
 async def struck_in_each_step(
-    stage: Stage, watch: Watch, started: Path, second_begun: Path, **worker: Any
+    stage: Stage,
+    watch: Watch,
+    started: Path,
+    second_begun: Path,
+    **worker: Any,  # noqa: ANN401 - as of start_worker
 ) -> list[str]:
     """kill -9 in each step of the cutover that runs, another worker in its place each time; gives where it struck.
 
