@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.beating import Beating
 from activities.conversion import ConversionActivities, ConversionLooks
 from activities.execution import ExplainedErrors
 from activities.host_budget import HostBudgetActivities
@@ -152,7 +153,7 @@ def workers(
                 max_concurrent_activities=CONTROL_SLOTS,
                 # Input that cannot be parsed ends a workflow with an error; else its task is tried again for ever.
                 workflow_failure_exception_types=[ValidationError],
-                **shared,
+                **{**shared, "interceptors": [Beating(), *shared["interceptors"]]},
             )
         )
     if role in {"all", "data"}:

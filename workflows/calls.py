@@ -43,9 +43,13 @@ class Policy(TypedDict, total=False):
 HEARTBEAT: Final = timedelta(seconds=10)
 """A worker that was killed is noticed after this time; the pulse beats every half second."""
 
+CONTROL_HEARTBEAT: Final = timedelta(seconds=15)
+"""The same of a control worker, which may have to wait for an outside system for a minute: it shows that it lives
+meanwhile (`activities.beating`). The source may be off, and each second counts."""
+
 CONTROL: Final = Policy(
     start_to_close_timeout=timedelta(minutes=30),
-    heartbeat_timeout=timedelta(seconds=60),
+    heartbeat_timeout=CONTROL_HEARTBEAT,
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=10
     ),
@@ -55,7 +59,7 @@ CONTROL: Final = Policy(
 
 CLEAN_UP: Final = Policy(
     start_to_close_timeout=timedelta(minutes=30),
-    heartbeat_timeout=timedelta(seconds=60),
+    heartbeat_timeout=CONTROL_HEARTBEAT,
     retry_policy=RetryPolicy(
         initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1), maximum_attempts=60
     ),
