@@ -3,12 +3,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
@@ -41,9 +41,13 @@ async def server() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
-@pytest.fixture
-def client(server: WorkflowEnvironment) -> Client:
-    return server.client
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(server: WorkflowEnvironment) -> AsyncIterator[Client]:
+    """The server's; what a test leaves running ends with it: it would go on in the next one's world."""
+    yield server.client
+    async for left in server.client.list_workflows('ExecutionStatus = "Running"'):
+        with suppress(RPCError):  # it ended meanwhile
+            await server.client.get_workflow_handle(left.id, run_id=left.run_id).terminate("the test is over")
 
 
 def a_spec(vm: str | None = None, cadence_seconds: int | None = None) -> MigrationSpec:
