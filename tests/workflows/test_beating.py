@@ -35,7 +35,7 @@ class Waiting:
 
     @activity.defn(no_thread_cancel_exception=True)
     def wait(self, name: str) -> int:
-        """The first attempt waits for the answer, for `seconds` at most; each later one answers at once with its number."""
+        """The first attempt waits for the answer, `seconds` at most; each later one answers at once."""
         del name
         attempt = activity.info().attempt
         if attempt == 1:
