@@ -49,7 +49,8 @@ def test_a_migration_from_submit_to_completed(house: House) -> None:
     assert "downtime" in shown
     assert "SEQ 42 on the console" in shown
     kinds = [event["kind"] for event in house.xms("migration", "events", JOB, "-o", "json").json["events"]]
-    assert (kinds[0], kinds[-1]) == ("submitted", "completed")
+    assert kinds[0] == "submitted"
+    assert [kind for kind in kinds if kind != "report kept"][-1] == "completed"
 
     refused = house.xms("migration", "sync", JOB)
     assert refused.code == 3
