@@ -32,7 +32,7 @@ check: lint
 test: lint
 	$(PYTHON) -m pytest -q -m 'not slow' -n 4 --dist worksteal
 	$(PYTHON) -m pytest -q -m 'slow and not soak' -n 4 --dist worksteal --ignore=tests/end_to_end --ignore=tests/lab_esxi
-	$(PYTHON) -m pytest -q -m 'slow and not soak' -n 2 tests/end_to_end tests/lab_esxi
+	$(PYTHON) -m pytest -q -m 'slow and not soak' -n 3 --dist worksteal tests/end_to_end tests/lab_esxi
 
 # A real OpenStack, up while they run. Options of it: make test-openstack OPENSTACK='--back-ends nfs --no-agent'
 test-openstack: setup
