@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 
 help:
 	@echo 'make demo    install what is missing, move a running VM in the lab from end to end'
-	@echo 'make test    install what is missing, run every check and test (about 25 minutes on two cores)'
+	@echo 'make test    install what is missing, run every check and test (about half an hour on two cores)'
 	@echo 'make test-openstack   the same tests of the cloud, and more, on a real OpenStack (lab/openstack/README.md)'
 	@echo 'make demo-openstack   the demo with a real OpenStack as the target, by RBD and by files'
 	@echo 'make check   the fast part of it (under 2 minutes)'
