@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,26 @@ def test_a_second_one_that_is_refused_is_done_without(serve: Serve, tmp_path: Pa
     with connected(serve("--filter=limit", "file", disk, "limit=1", *DISTANT)) as several:
         read(several, disk)
         assert several.count == 1
+
+
+@pytest.mark.parametrize("options", [(), DISTANT], ids=["one connection", "several"])
+def test_answers_that_are_there_are_not_waited_for_one_by_one(
+    serve: Serve, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    waits: list[None] = []
+    several = Connections(serve("file", a_disk(tmp_path / "disk", MIB), *options).uri, lambda: waits.append(None))
+    buffers = [nbd.Buffer.from_buffer(bytearray(4096)) for _ in range(12)]
+    try:
+        for _ in range(2):
+            for number, buffer in enumerate(buffers):
+                several.start_read(buffer, number * 4096)
+            time.sleep(0.3)
+            waits.clear()
+            for _ in buffers:
+                several.next_answer()
+        assert len(waits) <= len(buffers) / 3
+    finally:
+        several.close()
 
 
 def test_a_read_that_fails_is_told_with_its_ticket(serve: Serve, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ DRAIN_SECONDS: Final = 1.0
 WAKE_MILLISECONDS: Final = 200
 """No wait is longer without showing life."""
 
+AT_ONCE: Final = 16
+"""Answers that are taken off a connection after one wait, where they are there. libnbd takes one off at an event, and
+to wait for each took a fifth of an incremental copy's time (measured, 2 ms away)."""
+
 _EVENTS: Final = {
     0: 0,
     nbd.AIO_DIRECTION_READ: select.POLLIN,
@@ -127,7 +131,7 @@ class Connection:
         return _EVENTS[self._handle.aio_get_direction()]
 
     def notify(self, events: int) -> None:
-        """Do what can be done now that `select.poll` reported `events`.
+        """Do what can be done now that `select.poll` reported `events`, and take the answers that are there.
 
         Raises:
             ExportError: the connection is gone.
@@ -138,19 +142,26 @@ class Connection:
                 self._handle.aio_notify_read()
             elif self._handle.aio_get_direction() & nbd.AIO_DIRECTION_WRITE:
                 self._handle.aio_notify_write()
+            self._take_what_is_there()
         except nbd.Error as error:
             raise ExportError(str(error)) from None
 
     def poll(self) -> None:
-        """Wait for the export, 0.2 s at most, and do what can be done then.
+        """Wait for the export, 0.2 s at most, do what can be done then, and take the answers that are there.
 
         Raises:
             ExportError: the connection is gone.
         """
         try:
             self._handle.poll(WAKE_MILLISECONDS)
+            self._take_what_is_there()
         except nbd.Error as error:
             raise ExportError(str(error)) from None
+
+    def _take_what_is_there(self) -> None:
+        for _ in range(AT_ONCE - 1):
+            if not self.in_flight or not self._handle.poll(0):
+                return
 
     def block_status(self, offset: int, length: int) -> list[int]:
         """What the source says of `length` bytes: length, flags, length, flags, ... It may tell of fewer or of more.
