@@ -31,7 +31,7 @@ async def test_it_is_kept_after_a_roll_back_after_the_cutover_and_when_that_stan
     async with a_job(client, world) as job:
         await job.reaches(Phase.READY)
         assert phases(world) == []
-        world.fail["see_running"] = [failure("BootFailed")]
+        world.fail["finalize_volumes"] = [failure("VolumeFailed")]
         await cut_over(job)
         await job.tells("report kept")
         await cut_over(job, rollback_period_seconds=600)
@@ -40,6 +40,8 @@ async def test_it_is_kept_after_a_roll_back_after_the_cutover_and_when_that_stan
         result = await job.handle.result()
     assert phases(world) == [Phase.READY, Phase.COMPLETED, Phase.COMPLETED]
     assert {order.submitted_at for order in world.reports} == {result.events[0].at}
+    unseeded = world.reports[0].status.disks[0].baseline
+    assert (unseeded.unseeded, unseeded.unseeded_bytes > 0) == ("", True)
     failed, completed, stands = (order.story.events for order in world.reports)
     assert "rolled back" in {event.kind for event in failed}
     assert "completed" in {event.kind for event in completed}
