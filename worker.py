@@ -153,7 +153,7 @@ def workers(
                 max_concurrent_activities=CONTROL_SLOTS,
                 # Input that cannot be parsed ends a workflow with an error; else its task is tried again for ever.
                 workflow_failure_exception_types=[ValidationError],
-                **{**shared, "interceptors": [Beating(), *shared["interceptors"]]},
+                **(shared | {"interceptors": [Beating(), *shared["interceptors"]]}),
             )
         )
     if role in {"all", "data"}:

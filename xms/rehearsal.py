@@ -81,11 +81,8 @@ def refuse_unless_rehearsed(job: Rehearsable, vm: str, order: CutoverOrder, now:
         because = f"the last one that passed ended at {passed.ended_at:%Y-%m-%d %H:%M} UTC"
     last = job.rehearsal
     if last is not None and last.outcome in {"failed", "broken off"}:
-        because += (
-            f", and number {last.number} was {last.outcome}"
-            if last.outcome == "broken off"
-            else (f", and number {last.number} failed")
-        )
+        became = "was broken off" if last.outcome == "broken off" else "failed"
+        because += f", and number {last.number} {became}"
     raise NotRehearsed(
         f"{vm} was not rehearsed in the last {asked}",
         because=because,
