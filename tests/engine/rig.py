@@ -16,6 +16,7 @@ from typing import Protocol
 from xms.change_map import ByteRanges
 from xms.engine.copy import CopyResult, copy_ranges
 from xms.engine.ending import never
+from xms.engine.throttle import Throttle
 from xms.errors import Interrupted, LeaseLost
 from xms.models import DiskProgress, Model
 
@@ -119,6 +120,7 @@ def copy(  # noqa: PLR0913 - the call's arguments, with defaults
     give_up_at: datetime | None = None,
     verify: bool = False,
     give_up: Callable[[], str] = never,
+    throttle: Throttle | None = None,
 ) -> CopyResult:
     size = volume.stat().st_size if capacity is None else capacity
     return copy_ranges(
@@ -134,6 +136,7 @@ def copy(  # noqa: PLR0913 - the call's arguments, with defaults
         give_up_at=give_up_at,
         verify=verify,
         give_up=give_up,
+        throttle=throttle,
     )
 
 

@@ -16,6 +16,7 @@ from tests.engine.rig import MIB, AllowingGuard, RecordingPulse, Serve, a_disk, 
 from tests.vsphere.test_planning import a_plan_order, never_asked
 from xms.change_map import MOST_RANGES, ByteRanges
 from xms.engine import copy as engine
+from xms.engine.throttle import Throttle
 from xms.planning import plan_disk
 
 CHILD: Final = """
@@ -206,3 +207,20 @@ def test_a_killed_copy_has_written_no_more_than_seconds_that_are_not_flushed(
             if when < at - between - slack
         ]
         assert progress.flushed_to >= max(long_ago, default=0)
+
+
+def test_a_slow_source_does_not_keep_what_was_read_from_the_volume(serve: Serve, tmp_path: Path) -> None:
+    # A block each half second, far fewer than are written together; and the first checkpoint is seconds away.
+    blocks = ByteRanges((number * MIB, 64 << 10) for number in range(7))
+    pulse = RecordingPulse()
+
+    copy(
+        serve("file", a_disk(tmp_path / "source", 16 * MIB)),
+        stale(tmp_path / "volume", 16 * MIB),
+        blocks,
+        pulse=pulse,
+        throttle=Throttle(rate=128 << 10),
+    )
+
+    first = next(when for when, progress in zip(pulse.times, pulse.seen, strict=True) if progress.bytes_written)
+    assert first - pulse.times[0] < engine.CHECKPOINT_SECONDS / 2

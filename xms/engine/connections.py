@@ -89,12 +89,8 @@ class Connections:
         Raises:
             ExportError: a connection is gone, or the export gave no answer for `STALL_SECONDS`.
         """
-        give_up_at = time.monotonic() + STALL_SECONDS
-        while not self._answers:
-            self._wait_for_answers()
-            self._idle()
-            if time.monotonic() > give_up_at:
-                raise ExportError(f"the export gave no answer for {STALL_SECONDS:.0f} s")
+        if not self._answers:
+            self._wait_for_one()
         answer = self._answers.popleft()
         if answer.failure and not all(connection.is_alive for connection in self._all):
             raise ExportError(f"the connection broke: {answer.failure}")
@@ -114,6 +110,14 @@ class Connections:
             if connection.in_flight < REQUESTS_EACH:
                 return connection
         return min(self._all, key=lambda connection: connection.in_flight)
+
+    def _wait_for_one(self) -> None:
+        give_up_at = time.monotonic() + STALL_SECONDS
+        while not self._answers:
+            self._wait_for_answers()
+            self._idle()
+            if time.monotonic() > give_up_at:
+                raise ExportError(f"the export gave no answer for {STALL_SECONDS:.0f} s")
 
     def _wait_for_answers(self) -> None:
         if len(self._all) == 1:

@@ -205,6 +205,7 @@ class _Copy:
         self._guard.renew()
         if self._reader and self._behind:
             self._behind.raise_failure()
+            self._behind.hand_over()
             if now >= self._next_checkpoint:
                 self._next_checkpoint = now + CHECKPOINT_SECONDS
                 self._behind.checkpoint(self._reader.finished_to)

@@ -30,6 +30,10 @@ REQUESTS: Final = 64
 SMALL_READ: Final = 64 << 10
 """The grain of change tracking. Reads up to it have buffers of their own, so that many of them fit into the memory."""
 
+SMALL_BEHIND: Final = 32
+"""Blocks of small reads that their receiver may hold. Four times as many do not stay in the processor's cache, and an
+incremental copy took longer by a twentieth (measured)."""
+
 LOOKAHEAD: Final = 128
 """Pieces that are asked for beyond the oldest one without an answer. A request that starves among others would hold the
 watermark back without bound, and never count as a stall."""
@@ -104,7 +108,7 @@ class Reader:
         self._free: dict[int, list[Slot]] = {LARGEST_READ: [], SMALL_READ: []}
         self._may_borrow = {
             LARGEST_READ: (self._bytes_in_flight + bytes_behind) // LARGEST_READ,
-            SMALL_READ: REQUESTS + bytes_behind // 2 // SMALL_READ,
+            SMALL_READ: REQUESTS + min(SMALL_BEHIND, bytes_behind // SMALL_READ),
         }
         self._given_back: SimpleQueue[Slot] = SimpleQueue()
         self._requests: deque[_Request] = deque()
@@ -210,10 +214,10 @@ class Reader:
         return True
 
     def _slot(self, length: int) -> Slot | None:
+        size = SMALL_READ if length <= SMALL_READ else LARGEST_READ
         while True:
-            for size in (SMALL_READ, LARGEST_READ):
-                if length <= size and (slot := self._slot_of(size)):
-                    return slot
+            if slot := self._slot_of(size):
+                return slot
             try:
                 self._take_back(self._given_back.get_nowait())
             except Empty:

@@ -39,9 +39,11 @@ class Throttle:
             length: bytes.
             idle: called at least every 0.1 s during the wait; what it raises ends the wait and is passed on.
         """
+        if self.rate is None:
+            self._owed = 0.0
+            return
         self._pay()
-        if self.rate is not None:
-            self._owed += length
+        self._owed += length
         # Less than a byte is not worth a nap: it may be shorter than the clock can tell.
         while (rate := self.rate) is not None and self._owed >= 1:
             self._sleep(min(_NAP_SECONDS, self._owed / rate))

@@ -12,12 +12,13 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from xms.engine.extents import LARGEST_READ
 from xms.engine.guard import Guard
+from xms.engine.native_aio import WritesAtOnce
 from xms.engine.range_list import RangeList
 from xms.errors import VolumeBusy, VolumeTooSmall, WriteFailed
 
@@ -29,6 +30,9 @@ minutes: three times slower in all, and without a checkpoint meanwhile."""
 
 BATCH: Final = 1 << 20
 """Bytes that are sent to the disk together: a call for each of many small writes costs more than the writes."""
+
+WRITES_AT_ONCE: Final = 16
+"""The claim on the volume is looked at once for so many."""
 
 SMALLEST_ZERO: Final = 256 << 10
 """Fewer zeroes are sent as bytes: a file system makes a hole only when its journal lets it, 2 ms of a stream that
@@ -85,12 +89,12 @@ class Volume:
         try:
             self._zeroing = [_PUNCH_HOLE, _ZERO_RANGE]
             self._bounds_cache = True
-            self._batch: list[tuple[int, int]] = []
-            self._batch_bytes = 0
+            self._batch_start = self._batch_end = self._batch_bytes = 0
             self._waiting: deque[tuple[int, int, int]] = deque()
             """offset and length of a stretch, and the bytes that were written in it"""
             self._waiting_bytes = 0
             self._written = RangeList()
+            self._at_once = self._descriptors.enter_context(contextlib.closing(WritesAtOnce(self._fd, WRITES_AT_ONCE)))
             self._check(capacity)
             self._lock()
         except BaseException:
@@ -112,17 +116,41 @@ class Volume:
             WriteFailed: the volume refused it, or could not keep what was written shortly before.
             LeaseLost: the guard said so.
         """
-        written = 0
+        start, end = offset, offset + len(data)
         try:
-            while written < len(data):
+            while offset < end:
                 self._guard.check()
-                taken = os.pwrite(self._fd, data[written:], offset + written)
-                self._written.add(offset + written, taken)
-                written += taken
+                taken = os.pwrite(self._fd, data, offset)
+                self._written.add(offset, taken)
+                offset += taken
+                data = data[taken:]
         except OSError as error:
-            self._fail(f"refused bytes {offset} to {offset + len(data) - 1}", error)
-        if self._bounds_cache:
-            self._bound_cache(offset, len(data))
+            self._fail(f"refused bytes {start} to {end - 1}", error)
+        self._bound_cache(start, end)
+
+    def write_together(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Write several pieces, each an offset and its bytes, as `write` does, in any order.
+
+        Raises:
+            WriteFailed, LeaseLost: as `write`. Which of the pieces are on the volume is not known then.
+        """
+        for first in range(0, len(pieces), self._at_once.most):
+            some = pieces[first : first + self._at_once.most]
+            taken = self._write_at_once(some) if len(some) > 1 else [0]
+            for (offset, data), length in zip(some, taken, strict=True):
+                if length:
+                    self._written.add(offset, length)
+                    self._bound_cache(offset, offset + length)
+                if length < len(data):
+                    self.write(offset + length, data[length:])
+
+    def _write_at_once(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """How many bytes of each were taken: fewer than it has say nothing about the reason."""
+        self._guard.check()
+        try:
+            return self._at_once.write(pieces)
+        except OSError as error:
+            self._fail(f"refused one of {len(pieces)} writes from byte {pieces[0][0]} on", error)
 
     def write_zeroes(self, offset: int, length: int) -> None:
         """Make `length` bytes at `offset` read as zeroes, without sending them where the volume can do that.
@@ -231,20 +259,21 @@ class Volume:
             self._idle()
             time.sleep(_NAP_SECONDS)
 
-    def _bound_cache(self, offset: int, length: int) -> None:
+    def _bound_cache(self, start: int, end: int) -> None:
         """Send a batch to the disk when it is full, and wait for the oldest ones where too much is under way."""
-        self._batch.append((offset, length))
-        self._batch_bytes += length
+        if not self._bounds_cache:
+            return
+        self._batch_start = min(self._batch_start, start) if self._batch_bytes else start
+        self._batch_end = max(self._batch_end, end) if self._batch_bytes else end
+        self._batch_bytes += end - start
         if self._batch_bytes < BATCH:
             return
-        start = min(begin for begin, _ in self._batch)
-        stretch = max(begin + size for begin, size in self._batch) - start
+        start, stretch = self._batch_start, self._batch_end - self._batch_start
         if not self._sync_range(start, stretch, _START_WRITING):
             self._bounds_cache = False
             return
         self._waiting.append((start, stretch, self._batch_bytes))
         self._waiting_bytes += self._batch_bytes
-        self._batch.clear()
         self._batch_bytes = 0
         while self._waiting_bytes > WINDOW:
             start, stretch, size = self._waiting.popleft()
