@@ -221,6 +221,7 @@ def test_what_is_flushed_and_not_verified_yet_does_not_count(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.1)
+    monkeypatch.setattr(engine, "BEAT_SECONDS", 0.05)
     met: list[int] = []
     counted: list[tuple[int, int]] = []
     really_meet = read_back.Expectations.meet
@@ -237,7 +238,7 @@ def test_what_is_flushed_and_not_verified_yet_does_not_count(
 
     monkeypatch.setattr(read_back.Expectations, "meet", slow_meet)
     source = a_disk(tmp_path / "source", 32 * MIB)
-    slow = serve("--filter=rate", "file", source, "rate=256M", "burstiness=0.1")
+    slow = serve("--filter=rate", "file", source, "rate=64M", "burstiness=0.1")
 
     result = copy(slow, stale(tmp_path / "volume", 32 * MIB), verify=True, pulse=RecordingPulse(stop_when=look))
 
