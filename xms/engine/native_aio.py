@@ -81,24 +81,26 @@ class WritesAtOnce:
         for number, request in enumerate(self._requests):
             request.number, request.operation, request.descriptor = number, _WRITE, descriptor
             self._pointers[number] = ctypes.addressof(request)
-        self._numbers = _NUMBERS.get(platform.machine())
-        self._context = self._set_up()
+        self._offered = self._set_up()
 
-    def _set_up(self) -> ctypes.c_ulong | None:
+    def _set_up(self) -> tuple[_Numbers, ctypes.c_ulong] | None:
+        """The calls and their context, where the machine offers them."""
+        numbers = _NUMBERS.get(platform.machine())
         context = ctypes.c_ulong(0)
-        if self._numbers is None:
+        if numbers is None:
             return None
-        if _libc.syscall(self._numbers.setup, self.most, ctypes.byref(context)):
+        if _libc.syscall(numbers.setup, self.most, ctypes.byref(context)):
             # Where a sandbox forbids it, or the machine's fs.aio-max-nr is used up.
             log.info("writes are made one by one: %s", os.strerror(ctypes.get_errno()))
             return None
-        return context
+        return numbers, context
 
     def close(self) -> None:
         """Give the kernel's part back."""
-        if self._context is not None and self._numbers is not None:
-            _libc.syscall(self._numbers.destroy, self._context)
-            self._context = None
+        if self._offered is not None:
+            numbers, context = self._offered
+            self._offered = None
+            _libc.syscall(numbers.destroy, context)
 
     def write(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """Write pieces, each an offset and bytes in writable memory.
@@ -110,26 +112,27 @@ class WritesAtOnce:
             OSError: a write failed. What became of the others is not told.
         """
         taken = [0] * len(pieces)
-        if self._context is None or self._numbers is None:
+        if self._offered is None:
             return taken
+        numbers, context = self._offered
         for request, (offset, data) in zip(self._requests, pieces, strict=False):
             request.address = ctypes.addressof(ctypes.c_char.from_buffer(data))
             request.length = len(data)
             request.offset = offset
-        begun = _libc.syscall(self._numbers.submit, self._context, len(pieces), self._pointers)
-        for outcome in self._outcomes[: self._wait_for(begun)]:
+        begun = _libc.syscall(numbers.submit, context, len(pieces), self._pointers)
+        for outcome in self._outcomes[: self._wait_for(begun, numbers, context)]:
             if outcome.result < 0:
                 raise OSError(-outcome.result, os.strerror(-outcome.result))
             taken[outcome.number] = outcome.result
         return taken
 
-    def _wait_for(self, begun: int) -> int:
+    def _wait_for(self, begun: int, numbers: _Numbers, context: ctypes.c_ulong) -> int:
         """Wait until all that was begun is done, however long it takes: the memory is the kernel's meanwhile."""
         done = 0
-        while done < begun and self._numbers is not None:
+        while done < begun:
             left = begun - done
             place = ctypes.byref(self._outcomes, done * ctypes.sizeof(_Outcome))
-            got = _libc.syscall(self._numbers.getevents, self._context, left, left, place, None)
+            got = _libc.syscall(numbers.getevents, context, left, left, place, None)
             if got < 0 and ctypes.get_errno() != errno.EINTR:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             done += max(0, got)
