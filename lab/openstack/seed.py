@@ -12,7 +12,7 @@ from keystoneauth1.exceptions import ClientException
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from lab.openstack.configuration import password
-from lab.openstack.layout import HOST, PORTS, Layout, OpenStackError
+from lab.openstack.layout import BACK_ENDS, HOST, PORTS, Layout, OpenStackError
 
 if TYPE_CHECKING:
     from openstack.identity.v3._proxy import Proxy as Identity
@@ -104,10 +104,14 @@ def resources(layout: Layout, back_ends: Sequence[str]) -> None:
 
 @_once_it_is_up
 def _make_volume_types(cloud: Any, back_ends: Sequence[str]) -> None:  # noqa: ANN401 - the SDK's connection is untyped
-    there = {kind.name for kind in cloud.block_storage.types()}
+    there = {kind.name: kind for kind in cloud.block_storage.types() if kind.name in BACK_ENDS}
     for name in back_ends:
         if name not in there:
             cloud.block_storage.create_type(name=name, extra_specs={"volume_backend_name": name})
+    # State that was kept may know of a back end that does not run today: what members see is what works.
+    for name, kind in there.items():
+        shown = {"volume_type": {"is_public": name in back_ends}}
+        openstack.exceptions.raise_from_response(cloud.block_storage.put(f"/types/{kind.id}", json=shown))
 
 
 @_once_it_is_up
