@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
+import resource
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -56,6 +60,26 @@ class Served:
 
 
 Serve = Callable[..., Served]
+
+
+def aligned(size: int, byte: int) -> memoryview:
+    """Memory as O_DIRECT wants it, full of a byte."""
+    memory = memoryview(mmap.mmap(-1, size))
+    memory[:] = bytes([byte]) * size
+    return memory
+
+
+@contextmanager
+def files_no_longer_than(length: int) -> Iterator[None]:
+    """For this process: a write beyond it fails, one across it is cut short (setrlimit(2), RLIMIT_FSIZE)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 @dataclass

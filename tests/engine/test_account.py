@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,13 @@ def test_a_block_that_a_reader_forgets_is_found(serve: Serve, tmp_path: Path, mo
 def test_a_block_that_is_written_to_another_place_is_found(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really_write = Volume.write
-    monkeypatch.setattr(
-        Volume, "write", lambda self, offset, data: really_write(self, offset + (offset == 3 * MIB), data)
-    )
+    really_begin = Volume.begin
+
+    def astray(self: Volume, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        done = really_begin(self, [(offset + (offset == 3 * MIB), data) for offset, data in pieces])
+        return [offset - (offset == 3 * MIB + 1) for offset in done]
+
+    monkeypatch.setattr(Volume, "begin", astray)
     with pytest.raises(VerificationFailed) as failed:
         copy(serve("file", a_disk(tmp_path / "source", 8 * MIB)), stale(tmp_path / "volume", 8 * MIB))
     assert f"not flushed: bytes {3 * MIB} to {3 * MIB}" in failed.value.because

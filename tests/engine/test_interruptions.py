@@ -22,6 +22,7 @@ from xms.change_map import ByteRanges
 from xms.engine import connection, connections, read_back, reader, write_behind, writer
 from xms.engine import copy as engine
 from xms.engine.account import Account
+from xms.engine.native_aio import Ended, WritesUnderWay
 from xms.errors import Interrupted, LeaseLost, TransportFailed, WriteFailed
 from xms.models import DiskProgress
 
@@ -75,7 +76,7 @@ def test_the_watermark_moves_only_after_the_flush_of_all_that_is_below_it(
     monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(engine, "BEAT_SECONDS", 0.0)
     written = flushed = ByteRanges()
-    really_write, really_flush = os.pwrite, os.fsync
+    really_write, really_ended, really_flush = os.pwrite, WritesUnderWay.ended, os.fsync
 
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
         nonlocal written
@@ -83,12 +84,20 @@ def test_the_watermark_moves_only_after_the_flush_of_all_that_is_below_it(
         written |= ByteRanges([(offset, count)])
         return count
 
+    def ended(self: WritesUnderWay, at_least: int) -> list[Ended]:
+        nonlocal written
+        those = really_ended(self, at_least)
+        written |= ByteRanges((each.offset, each.taken) for each in those)
+        return those
+
     def fsync(fd: int) -> None:
         nonlocal flushed
+        before = written
         really_flush(fd)
-        flushed = written
+        flushed = before
 
     monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(WritesUnderWay, "ended", ended)
     monkeypatch.setattr(os, "fsync", fsync)
     plan = ByteRanges((start, 700_000) for start in range(0, 60 * MIB, 3 * MIB))
     watermarks = []
@@ -162,6 +171,7 @@ def test_a_flush_hears_of_a_lost_write_even_where_the_writing_descriptor_was_tol
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(writer, "open_for_writing", lambda _path: None)
 
     copy(serve("file", a_disk(tmp_path / "source", 8 * MIB)), stale(tmp_path / "volume", 8 * MIB))
 

@@ -1,145 +1,132 @@
-"""Several writes in one call, and one by one where that is not offered."""
+"""Writes that the kernel carries on with by itself, as it tells of them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
-import resource
-import signal
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.engine.rig import AllowingGuard, stale
-from xms.engine.native_aio import WritesAtOnce
-from xms.engine.writer import WRITES_AT_ONCE, Volume
-from xms.errors import LeaseLost, WriteFailed
+from tests.engine.rig import MIB, aligned, files_no_longer_than, stale
+from xms.engine import native_aio
+from xms.engine.native_aio import MOST, Ended, WritesUnderWay
 
 KIB = 1 << 10
-MIB = 1 << 20
+
+Piece = tuple[int, memoryview]
 
 
-def a_piece(number: int, length: int) -> memoryview:
-    return memoryview(bytearray([number % 255 + 1]) * length)
-
-
-def some_pieces(count: int) -> list[tuple[int, memoryview]]:
-    """Here and there, of odd lengths, in no order."""
-    return [(number * 7 % count * 64 * KIB + number, a_piece(number, 3001 + 500 * number)) for number in range(count)]
-
-
-def applied(before: bytes, pieces: list[tuple[int, memoryview]]) -> bytes:
-    after = bytearray(before)
-    for offset, data in pieces:
-        after[offset : offset + len(data)] = data
-    return bytes(after)
-
-
-def volume_of(path: Path, guard: AllowingGuard | None = None) -> Volume:
-    return Volume(str(path), path.stat().st_size, guard or AllowingGuard(), lambda: None)
+def some_pieces(count: int, size: int = 4 * KIB) -> list[Piece]:
+    """Here and there, in no order."""
+    return [(number * 7 % count * 2 * size, aligned(size, number % 255 + 1)) for number in range(count)]
 
 
 @contextmanager
-def files_no_longer_than(length: int) -> Iterator[None]:
-    """For this process: a write beyond it fails, one across it is cut short (setrlimit(2), RLIMIT_FSIZE)."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (length, before[1]))
+def writes_to(path: Path, flags: int = os.O_RDWR | os.O_DIRECT) -> Iterator[WritesUnderWay]:
+    descriptor = os.open(path, flags)
     try:
-        yield
+        with closing(WritesUnderWay(descriptor)) as writes:
+            yield writes
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
+        os.close(descriptor)
 
 
-@pytest.fixture(params=["in one call", "one by one"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "one by one":
-        monkeypatch.setattr(platform, "machine", lambda: "a machine without")
-    return str(request.param)
-
-
-def test_the_machine_that_this_runs_on_offers_it(tmp_path: Path) -> None:
+def test_pieces_are_begun_together_and_each_is_told_when_it_has_ended(tmp_path: Path) -> None:
     path = stale(tmp_path / "file", MIB)
     pieces = some_pieces(8)
-    fd = os.open(path, os.O_RDWR)
-    try:
-        with closing(WritesAtOnce(fd, 8)) as at_once:
-            assert at_once.write(pieces) == [len(data) for _, data in pieces]
-            assert at_once.write(pieces[:3]) == [len(data) for _, data in pieces[:3]]
-    finally:
-        os.close(fd)
-    assert path.read_bytes() == applied(b"\xa5" * MIB, pieces)
+    with writes_to(path) as writes:
+        assert writes.is_offered
+        assert writes.begin(pieces) == 8
+        assert (writes.count, writes.room) == (8, MOST - 8)
+        ended = writes.ended(8)
+        assert (writes.count, writes.room) == (0, MOST)
+    assert sorted((each.offset, each.taken, each.error) for each in ended) == sorted(
+        (offset, 4 * KIB, 0) for offset, _ in pieces
+    )
+    content = path.read_bytes()
+    assert all(content[offset : offset + 4 * KIB] == data for offset, data in pieces)
 
 
-def test_what_cannot_be_asked_for_is_told_as_not_taken(tmp_path: Path) -> None:
+def test_no_more_are_begun_than_there_is_room_for(tmp_path: Path) -> None:
+    with writes_to(stale(tmp_path / "file", MIB)) as writes:
+        pieces = some_pieces(MOST + 3)
+        assert writes.begin(pieces) == MOST
+        assert writes.begin(pieces[MOST:]) == 0
+        freed = len(writes.ended(1))
+        assert freed >= 1
+        assert writes.begin(pieces[MOST:]) == min(3, freed)
+
+
+def test_who_asks_for_none_does_not_wait_and_who_asks_for_too_many_gets_all(tmp_path: Path) -> None:
+    with writes_to(stale(tmp_path / "file", MIB)) as writes:
+        assert writes.ended(0) == []
+        assert writes.ended(5) == []
+        writes.begin(some_pieces(3))
+        assert len(writes.ended(0)) + len(writes.ended(99)) == 3
+
+
+def test_a_signal_that_cuts_the_waiting_short_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really_asked = WritesUnderWay._events
+    asked: list[int] = []
+
+    def cut_short(self: WritesUnderWay, wanted: int, kernel: native_aio._Kernel) -> list[Ended]:
+        asked.append(wanted)
+        return really_asked(self, wanted, kernel) if len(asked) > 1 else []
+
+    monkeypatch.setattr(WritesUnderWay, "_events", cut_short)
+    with writes_to(stale(tmp_path / "file", MIB)) as writes:
+        writes.begin(some_pieces(3))
+        assert len(writes.ended(3)) == 3
+    assert asked == [3, 3]
+
+
+def test_a_failed_write_is_told_with_its_reason_and_the_others_are_not_its_business(tmp_path: Path) -> None:
     path = stale(tmp_path / "file", MIB)
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        with closing(WritesAtOnce(fd, 8)) as at_once:
-            assert at_once.write(some_pieces(8)) == [0] * 8
-        assert at_once.write(some_pieces(8)) == [0] * 8, "closed"
-    finally:
-        os.close(fd)
+    pieces = [(0, aligned(4 * KIB, 1)), (MIB // 2, aligned(4 * KIB, 2)), (8 * KIB, aligned(4 * KIB, 3))]
+    with writes_to(path) as writes, files_no_longer_than(MIB // 2):
+        writes.begin(pieces)
+        ended = {each.offset: each for each in writes.ended(3)}
+    assert (ended[MIB // 2].taken, ended[MIB // 2].error) == (0, errno.EFBIG)
+    assert ended[0].taken == ended[8 * KIB].taken == 4 * KIB
+
+
+def test_what_the_kernel_does_not_take_was_not_begun(tmp_path: Path) -> None:
+    path = stale(tmp_path / "file", MIB)
+    with writes_to(path, os.O_RDONLY) as writes:
+        assert writes.begin(some_pieces(8)) == 0
+        assert writes.ended(8) == []
     assert path.read_bytes() == b"\xa5" * MIB
 
 
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("count", [0, 1, 2, WRITES_AT_ONCE, 2 * WRITES_AT_ONCE + 1])
-def test_pieces_are_written_and_counted_wherever_they_are(tmp_path: Path, count: int) -> None:
-    path = stale(tmp_path / "volume", 4 * MIB)
-    pieces = some_pieces(count)
-
-    with volume_of(path) as volume:
-        volume.write_together(pieces)
-        written = sorted(volume.take_written())
-
-    assert written == sorted((offset, len(data)) for offset, data in pieces)
-    assert path.read_bytes() == applied(b"\xa5" * 4 * MIB, pieces)
+def test_it_is_closed_when_nothing_is_under_way_any_more(tmp_path: Path) -> None:
+    path = stale(tmp_path / "file", 64 * MIB)
+    pieces = some_pieces(16, MIB)
+    with writes_to(path) as writes:
+        assert writes.begin(pieces) == 16
+    assert writes.count == 0
+    assert writes.begin(pieces) == 0, "closed"
+    content = path.read_bytes()
+    assert all(content[offset : offset + MIB] == data for offset, data in pieces)
 
 
-@pytest.mark.usefixtures("way")
-def test_nothing_of_several_pieces_is_written_when_the_claim_is_lost(tmp_path: Path) -> None:
-    path = stale(tmp_path / "volume", 4 * MIB)
-
-    with volume_of(path, AllowingGuard(writes_allowed=0)) as volume:
-        with pytest.raises(LeaseLost):
-            volume.write_together(some_pieces(8))
-        assert list(volume.take_written()) == []
-
-    assert path.read_bytes() == b"\xa5" * 4 * MIB
+def test_the_kernels_part_is_lent_to_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_aio, "_at_home", deque())
+    path = stale(tmp_path / "file", MIB)
+    for _ in range(3):
+        with writes_to(path) as writes, writes_to(path) as beside:
+            assert writes.begin(some_pieces(3)) == beside.begin(some_pieces(3)) == 3
+    assert len(native_aio._at_home) == 2
 
 
-def test_the_claim_is_looked_at_again_for_each_call(tmp_path: Path) -> None:
-    path = stale(tmp_path / "volume", 4 * MIB)
-    pieces = some_pieces(2 * WRITES_AT_ONCE)
-
-    with volume_of(path, AllowingGuard(writes_allowed=1)) as volume, pytest.raises(LeaseLost):
-        volume.write_together(pieces)
-
-    assert path.read_bytes() == applied(b"\xa5" * 4 * MIB, pieces[:WRITES_AT_ONCE])
-
-
-@pytest.mark.usefixtures("way")
-def test_a_write_that_fails_among_others_is_a_failure_of_all(tmp_path: Path) -> None:
-    path = stale(tmp_path / "volume", MIB)
-    pieces = [(0, a_piece(1, 4096)), (MIB - 8192, a_piece(2, 4096)), (8192, a_piece(3, 4096))]
-
-    with volume_of(path) as volume, files_no_longer_than(MIB // 2), pytest.raises(WriteFailed, match="File too large"):
-        volume.write_together(pieces)
-
-
-@pytest.mark.usefixtures("way")
-def test_a_write_that_is_cut_short_is_finished_or_fails(tmp_path: Path) -> None:
-    path = stale(tmp_path / "volume", MIB)
-    pieces = [(0, a_piece(1, 4096)), (MIB // 2 - 4096, a_piece(2, 8192))]
-
-    with volume_of(path) as volume:
-        with (
-            files_no_longer_than(MIB // 2),
-            pytest.raises(WriteFailed, match=f"to {MIB // 2 + 4095}; because File too"),
-        ):
-            volume.write_together(pieces)
-        assert sum(length for _, length in volume.take_written()) == 8192
+def test_a_machine_without_it_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_aio, "_at_home", deque())
+    monkeypatch.setattr(platform, "machine", lambda: "a machine without")
+    with writes_to(stale(tmp_path / "file", MIB)) as writes:
+        assert not writes.is_offered
+        assert writes.begin(some_pieces(3)) == 0
+        assert writes.ended(3) == []

@@ -351,10 +351,10 @@ class HandedOver:
     second: ByteRanges
 
 
-def hand_over(outside: Outside, serve: Serve, tmp_path: Path, *filters: str) -> HandedOver:
+def hand_over(outside: Outside, serve: Serve, tmp_path: Path, *filters: str, rate: str) -> HandedOver:
     """SIGTERM to a worker is `is_worker_shutdown` for its activities."""
     first_log, second_log = tmp_path / "first", tmp_path / "second"
-    slow = [*filters, "--filter=rate", "file", tmp_path / "source", "rate=32M", "burstiness=0.1"]
+    slow = [*filters, "--filter=rate", "file", tmp_path / "source", f"rate={rate}", "burstiness=0.1"]
     outside.export = serve("--filter=log", *slow, f"logfile={first_log}")
 
     def beat(*details: Model) -> None:
@@ -379,14 +379,15 @@ def hand_over(outside: Outside, serve: Serve, tmp_path: Path, *filters: str) -> 
 def test_a_stream_whose_worker_is_told_to_stop_goes_on_exactly_at_its_last_heartbeat(
     outside: Outside, serve: Serve, tmp_path: Path
 ) -> None:
-    done = hand_over(outside, serve, tmp_path, "--filter=noparallel")
+    done = hand_over(outside, serve, tmp_path, "--filter=noparallel", rate="32M")
 
     assert 3 * MIB <= done.last.flushed_to == done.last.bytes_written < 8 * MIB
     assert done.second == WHOLE.from_offset(done.last.flushed_to)
 
 
 def test_after_a_worker_was_told_to_stop_nothing_is_read_again(outside: Outside, serve: Serve, tmp_path: Path) -> None:
-    done = hand_over(outside, serve, tmp_path)
+    # All of it is asked for at once, and has to arrive within the time that a drain has.
+    done = hand_over(outside, serve, tmp_path, rate="64M")
 
     assert not done.first & done.second
 

@@ -1,7 +1,7 @@
-"""Several writes to a file in one call: the kernel's own asynchronous I/O, io_submit(2).
+"""Writes that the kernel carries on with by itself: its own asynchronous I/O, io_submit(2).
 
-Not the asynchrony is wanted: without O_DIRECT every write is done when the call returns. But Python's lock changes
-hands once for all of them; two threads that pass it to and fro for each 64 KiB lose a tenth of their time (measured).
+Several are begun in one call, since Python's lock changes hands for each call: two threads that pass it to and fro for
+each 64 KiB lose a tenth of their time (measured). Only with O_DIRECT are they under way when the call returns.
 """
 
 from __future__ import annotations
@@ -11,23 +11,38 @@ import errno
 import logging
 import os
 import platform
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 log = logging.getLogger(__name__)
+
+MOST: Final = 32
+"""Writes under way."""
+
+
+class Ended(NamedTuple):
+    """A write that is not under way any more."""
+
+    offset: int
+    data: memoryview
+    """what was to be written"""
+    taken: int
+    """bytes of it; fewer say nothing about the reason"""
+    error: int
+    """errno; 0 where it did not fail"""
 
 
 class _Numbers(NamedTuple):
     """Of the system calls: the C library has no functions for them."""
 
     setup: int
-    destroy: int
     submit: int
     getevents: int
 
 
-_NUMBERS: Final = {"x86_64": _Numbers(206, 207, 209, 208), "aarch64": _Numbers(0, 1, 2, 4)}
-"""By `platform.machine()`. Elsewhere it is done without."""
+_NUMBERS: Final = {"x86_64": _Numbers(206, 209, 208), "aarch64": _Numbers(0, 2, 4)}
+"""By `platform.machine()`. Elsewhere it is not offered."""
 
 _WRITE: Final = 1  # IOCB_CMD_PWRITE
 
@@ -65,75 +80,123 @@ class _Outcome(ctypes.Structure):
     )
 
 
-class WritesAtOnce:
-    """Makes up to `most` writes to a descriptor in one call. For one thread; it is to be closed before the descriptor.
+class _Kernel(NamedTuple):
+    """The kernel's part: its calls, and a context for `MOST` writes."""
+
+    numbers: _Numbers
+    context: ctypes.c_ulong
+
+
+_at_home: Final = deque[_Kernel]()
+"""Lent to one after the other and never given up: io_destroy(2) waits for 30 ms, a hundredth of a short copy."""
+
+
+def _borrow() -> _Kernel | None:
+    """None where the machine does not offer it."""
+    if _at_home:
+        return _at_home.pop()
+    numbers = _NUMBERS.get(platform.machine())
+    if numbers is None:
+        return None
+    context = ctypes.c_ulong(0)
+    if _libc.syscall(numbers.setup, MOST, ctypes.byref(context)):
+        # A sandbox forbids it, or the machine's fs.aio-max-nr is used up.
+        log.info("no asynchronous writes: %s", os.strerror(ctypes.get_errno()))
+        return None
+    return _Kernel(numbers, context)
+
+
+class WritesUnderWay:
+    """Up to `MOST` writes to a descriptor at the same time. For one thread.
+
+    To be closed before the descriptor: it waits for what is under way then.
 
     Args:
         descriptor: of a file or block device, open for writing.
-        most: writes in one call.
     """
 
-    def __init__(self, descriptor: int, most: int) -> None:
-        self.most = most
-        self._requests = (_Request * most)()
-        self._pointers = (ctypes.c_void_p * most)()
-        self._outcomes = (_Outcome * most)()
+    def __init__(self, descriptor: int) -> None:
+        self._kernel = _borrow()
+        self._requests = (_Request * MOST)()
+        self._pointers = (ctypes.c_void_p * MOST)()
+        self._outcomes = (_Outcome * MOST)()
         for number, request in enumerate(self._requests):
             request.number, request.operation, request.descriptor = number, _WRITE, descriptor
-            self._pointers[number] = ctypes.addressof(request)
-        self._offered = self._set_up()
+        self._free = list(range(MOST))
+        self._under_way: dict[int, tuple[int, memoryview]] = {}
 
-    def _set_up(self) -> tuple[_Numbers, ctypes.c_ulong] | None:
-        """The calls and their context, where the machine offers them."""
-        numbers = _NUMBERS.get(platform.machine())
-        context = ctypes.c_ulong(0)
-        if numbers is None:
-            return None
-        if _libc.syscall(numbers.setup, self.most, ctypes.byref(context)):
-            # Where a sandbox forbids it, or the machine's fs.aio-max-nr is used up.
-            log.info("writes are made one by one: %s", os.strerror(ctypes.get_errno()))
-            return None
-        return numbers, context
+    @property
+    def is_offered(self) -> bool:
+        """Whether anything can be begun at all."""
+        return self._kernel is not None
+
+    @property
+    def room(self) -> int:
+        """How many more can be begun."""
+        return len(self._free)
+
+    @property
+    def count(self) -> int:
+        """How many are under way."""
+        return len(self._under_way)
 
     def close(self) -> None:
-        """Give the kernel's part back."""
-        if self._offered is not None:
-            numbers, context = self._offered
-            self._offered = None
-            _libc.syscall(numbers.destroy, context)
+        """Wait for what is under way, however long it takes: the memory is the kernel's meanwhile."""
+        if self._kernel is None:
+            return
+        while self._under_way:
+            self.ended(self.count)
+        _at_home.append(self._kernel)
+        self._kernel = None
 
-    def write(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
-        """Write pieces, each an offset and bytes in writable memory.
+    def begin(self, pieces: Sequence[tuple[int, memoryview]]) -> int:
+        """Begin to write pieces, each an offset and bytes in writable memory, which must not change meanwhile.
 
         Returns:
-            How many bytes of each were taken; 0 for those that were not tried, since the file does not offer it, say.
-
-        Raises:
-            OSError: a write failed. What became of the others is not told.
+            How many, from the first one on: fewer where there is no room, or the kernel does not take them.
         """
-        taken = [0] * len(pieces)
-        if self._offered is None:
-            return taken
-        numbers, context = self._offered
-        for request, (offset, data) in zip(self._requests, pieces, strict=False):
-            request.address = ctypes.addressof(ctypes.c_char.from_buffer(data))
+        if self._kernel is None:
+            return 0
+        numbers = self._free[: len(pieces)]
+        for place, (number, (offset, data)) in enumerate(zip(numbers, pieces, strict=False)):
+            request = self._requests[number]
+            request.address = address_of(data)
             request.length = len(data)
             request.offset = offset
-        begun = _libc.syscall(numbers.submit, context, len(pieces), self._pointers)
-        for outcome in self._outcomes[: self._wait_for(begun, numbers, context)]:
-            if outcome.result < 0:
-                raise OSError(-outcome.result, os.strerror(-outcome.result))
-            taken[outcome.number] = outcome.result
-        return taken
+            self._pointers[place] = ctypes.addressof(request)
+        begun: int = _libc.syscall(self._kernel.numbers.submit, self._kernel.context, len(numbers), self._pointers)
+        begun = max(0, begun)
+        del self._free[:begun]
+        self._under_way.update(zip(numbers[:begun], pieces, strict=False))
+        return begun
 
-    def _wait_for(self, begun: int, numbers: _Numbers, context: ctypes.c_ulong) -> int:
-        """Wait until all that was begun is done, however long it takes: the memory is the kernel's meanwhile."""
-        done = 0
-        while done < begun:
-            left = begun - done
-            place = ctypes.byref(self._outcomes, done * ctypes.sizeof(_Outcome))
-            got = _libc.syscall(numbers.getevents, context, left, left, place, None)
-            if got < 0 and ctypes.get_errno() != errno.EINTR:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            done += max(0, got)
-        return done
+    def ended(self, at_least: int) -> list[Ended]:
+        """Wait until so many of those under way have ended, and tell of all that have.
+
+        Raises:
+            OSError: the kernel cannot be asked.
+        """
+        if self._kernel is None or not self._under_way:
+            return []
+        wanted = min(at_least, self.count)
+        ended = self._events(max(0, wanted), self._kernel)
+        while len(ended) < wanted:
+            # A signal cut the waiting short.
+            ended += self._events(wanted - len(ended), self._kernel)
+        return ended
+
+    def _events(self, wanted: int, kernel: _Kernel) -> list[Ended]:
+        got = _libc.syscall(kernel.numbers.getevents, kernel.context, wanted, MOST, self._outcomes, None)
+        if got < 0 and ctypes.get_errno() != errno.EINTR:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return [self._end(outcome) for outcome in self._outcomes[: max(0, got)]]
+
+    def _end(self, outcome: _Outcome) -> Ended:
+        offset, data = self._under_way.pop(outcome.number)
+        self._free.append(outcome.number)
+        return Ended(offset, data, max(0, outcome.result), max(0, -outcome.result))
+
+
+def address_of(data: memoryview) -> int:
+    """Where in memory it is; it has to be writable."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))

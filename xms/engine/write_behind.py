@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
@@ -20,7 +21,7 @@ from xms.engine.range_list import RangeList
 from xms.engine.read_back import Expectations
 from xms.engine.reader import Block
 from xms.engine.slots import Slot
-from xms.engine.writer import WRITES_AT_ONCE, ZEROES, Volume
+from xms.engine.writer import BEGUN_AT_ONCE, ZEROES, Volume
 from xms.errors import WriteFailed
 
 BYTES_BEHIND: Final = 16 << 20
@@ -33,7 +34,7 @@ BYTES_TOGETHER: Final = 1 << 20
 """Blocks are handed over when they are so many bytes, or `BLOCKS_TOGETHER`. To wake the other thread for each took a
 tenth of an incremental copy's time (measured): both want Python's lock then."""
 
-BLOCKS_TOGETHER: Final = WRITES_AT_ONCE
+BLOCKS_TOGETHER: Final = BEGUN_AT_ONCE
 """Far fewer than a reader has buffers: it may wait for one of those that are not handed over yet."""
 
 STALL_SECONDS: Final = 60.0
@@ -75,6 +76,8 @@ class WriteBehind:
         self._in_hand: list[Block] = []
         """not handed over yet"""
         self._bytes_in_hand = 0
+        self._under_way: dict[int, Block] = {}
+        """of the thread that writes: begun and not done, by their offsets"""
         self._orders: SimpleQueue[list[Block] | int | None] = SimpleQueue()
         self._failure: BaseException | None = None
         self._abandoned = False
@@ -131,12 +134,12 @@ class WriteBehind:
         """Have what was collected written now."""
         if self._in_hand:
             blocks, self._in_hand, self._bytes_in_hand = self._in_hand, [], 0
-            self._order(blocks, len(blocks))
+            self._order(blocks)
 
     def checkpoint(self, finished_to: int) -> None:
         """Have everything that was to be written flushed, and the plan below the byte offset `finished_to` settled."""
         self.hand_over()
-        self._order(finished_to, 1)
+        self._order(finished_to)
 
     def wait(self, seconds: float) -> bool:
         """Wait for what was handed over, but no longer than twice so many seconds; whether something is to be done."""
@@ -173,47 +176,79 @@ class WriteBehind:
                 do="look at the storage behind the volume",
             )
 
-    def _order(self, order: list[Block] | int, count: int) -> None:
+    def _order(self, order: list[Block] | int) -> None:
         if not self._is_writing:
             self._done_at = time.monotonic()
-        self._ordered += count
+        self._ordered += len(order) if isinstance(order, list) else 1
         self._idle.clear()
         self._orders.put(order)
 
     def _work(self) -> None:
-        while (order := self._orders.get()) is not None:
-            blocks = order if isinstance(order, list) else []
-            try:
-                if not (self._abandoned or self._failure):
-                    self._carry_out(order)
-            except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits for it
-                self._failure = failure
-            finally:
-                for block in blocks:
-                    if block.slot is not None:
-                        self._give_back(block.slot)
-                self._done += len(blocks) or 1
-                self._done_at = time.monotonic()
-                if not self._is_writing:
-                    self._idle.set()
+        while (order := self._next_order()) is not None:
+            if isinstance(order, list):
+                self._under_way.update((block.offset, block) for block in order)
+                self._attempt(partial(self._write, order))
+            else:
+                self._attempt(partial(self._checkpoint, order))
+                self._count(1)
+        self._let_go()
 
-    def _carry_out(self, order: list[Block] | int) -> None:
-        if isinstance(order, list):
-            self._write(order)
-            return
+    def _next_order(self) -> list[Block] | int | None:
+        """Wait for one. Buffers are given back meanwhile: whoever gives orders may be waiting for one."""
+        while self._under_way and self._orders.empty():
+            self._attempt(lambda: self._finish(self._volume.done(1)))
+        return self._orders.get()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Do a step, unless an earlier one failed."""
+        try:
+            if not (self._abandoned or self._failure):
+                step()
+        except BaseException as failure:  # noqa: BLE001 - handed to the thread that waits for it
+            self._failure = failure
+        if self._abandoned or self._failure:
+            self._let_go()
+
+    def _write(self, blocks: list[Block]) -> None:
+        done = self._volume.begin([(block.offset, block.data) for block in blocks if block.data is not None])
+        for block in blocks:
+            if self.verifies:
+                self._expectations.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
+            if block.data is None:
+                self._write_zeroes(block)
+                done.append(block.offset)
+        self._finish(done)
+
+    def _checkpoint(self, finished_to: int) -> None:
+        self._finish(self._volume.done(self._volume.under_way))
         left_out, self._left_out = self._left_out, RangeList()
         expectations, self._expectations = self._expectations, Expectations()
         written = chain(self._volume.take_written(), left_out)
-        self._checkpoints.begin(order, written, expectations if self.verifies else None)
+        self._checkpoints.begin(finished_to, written, expectations if self.verifies else None)
 
-    def _write(self, blocks: list[Block]) -> None:
-        self._volume.write_together([(block.offset, block.data) for block in blocks if block.data is not None])
-        for block in blocks:
-            if block.data is None:
-                self._write_zeroes(block)
-            if self.verifies:
-                self._expectations.add(block.offset, ZEROES[: block.length] if block.data is None else block.data)
-            self.bytes_written += block.length
+    def _finish(self, offsets: Iterable[int]) -> None:
+        """Blocks are on the volume."""
+        for offset in offsets:
+            self.bytes_written += self._under_way[offset].length
+            self._dismiss(offset)
+
+    def _let_go(self) -> None:
+        """Nothing more will be written, and nothing is under way any more."""
+        self._volume.let_go()
+        for offset in list(self._under_way):
+            self._dismiss(offset)
+
+    def _dismiss(self, offset: int) -> None:
+        block = self._under_way.pop(offset)
+        if block.slot is not None:
+            self._give_back(block.slot)
+        self._count(1)
+
+    def _count(self, done: int) -> None:
+        self._done += done
+        self._done_at = time.monotonic()
+        if not self._is_writing:
+            self._idle.set()
 
     def _write_zeroes(self, block: Block) -> None:
         if self._skip_zeroes:

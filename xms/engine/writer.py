@@ -1,4 +1,4 @@
-"""Writes to a volume: bounded write-back, zeroes without data, and flushes that say so."""
+"""Writes to a volume: past the page cache or with bounded write-back, zeroes without data, and flushes that say so."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
+from xms.engine.direct_io import ALIGNMENT, is_aligned, open_for_reading, open_for_writing
 from xms.engine.extents import LARGEST_READ
 from xms.engine.guard import Guard
-from xms.engine.native_aio import WritesAtOnce
+from xms.engine.native_aio import WritesUnderWay
 from xms.engine.range_list import RangeList
 from xms.errors import VolumeBusy, VolumeTooSmall, WriteFailed
 
@@ -31,8 +33,8 @@ minutes: three times slower in all, and without a checkpoint meanwhile."""
 BATCH: Final = 1 << 20
 """Bytes that are sent to the disk together: a call for each of many small writes costs more than the writes."""
 
-WRITES_AT_ONCE: Final = 16
-"""The claim on the volume is looked at once for so many."""
+BEGUN_AT_ONCE: Final = 16
+"""Writes. The claim on the volume is looked at once for so many."""
 
 SMALLEST_ZERO: Final = 256 << 10
 """Fewer zeroes are sent as bytes: a file system makes a hole only when its journal lets it, 2 ms of a stream that
@@ -47,8 +49,6 @@ _START_WRITING: Final = 2  # see sync_file_range(2)
 _WAIT_WRITTEN: Final = 1 | 2 | 4
 _NOT_OFFERED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV, errno.EINVAL, errno.ESPIPE})
 """How a file or device says that it knows no such call; everything else is a failure."""
-_ALIGNMENT: Final = 4096
-"""of O_DIRECT, and of zeroing a block device: a multiple of every logical sector size in use"""
 _NAP_SECONDS: Final = 0.1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,7 +94,6 @@ class Volume:
             """offset and length of a stretch, and the bytes that were written in it"""
             self._waiting_bytes = 0
             self._written = RangeList()
-            self._at_once = self._descriptors.enter_context(contextlib.closing(WritesAtOnce(self._fd, WRITES_AT_ONCE)))
             self._check(capacity)
             self._lock()
         except BaseException:
@@ -125,32 +124,63 @@ class Volume:
                 offset += taken
                 data = data[taken:]
         except OSError as error:
-            self._fail(f"refused bytes {start} to {end - 1}", error)
+            self._refused(start, end, error)
         self._bound_cache(start, end)
 
-    def write_together(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
-        """Write several pieces, each an offset and its bytes, as `write` does, in any order.
+    def begin(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """Begin to write up to `BEGUN_AT_ONCE` pieces, each an offset and its bytes, which must not change meanwhile.
+
+        Where the volume takes it they go past the page cache: they are never copied, and a flush has little to do.
+
+        Returns:
+            The offsets of those that are done, and of earlier ones, as `done` does.
 
         Raises:
-            WriteFailed, LeaseLost: as `write`. Which of the pieces are on the volume is not known then.
+            WriteFailed, LeaseLost: as `write`. What is under way goes on, see `let_go`.
         """
-        for first in range(0, len(pieces), self._at_once.most):
-            some = pieces[first : first + self._at_once.most]
-            taken = self._write_at_once(some) if len(some) > 1 else [0]
-            for (offset, data), length in zip(some, taken, strict=True):
-                if length:
-                    self._written.add(offset, length)
-                    self._bound_cache(offset, offset + length)
-                if length < len(data):
-                    self.write(offset + length, data[length:])
+        direct, done, begun = self._direct, [], 0
+        straight = [piece for piece in pieces if is_aligned(*piece)] if direct else []
+        if direct and straight:
+            done = self.done(len(straight) - direct.room)
+            self._guard.check()
+            begun = direct.begin(straight)
+        under_way = {offset for offset, _ in straight[:begun]}
+        for offset, data in pieces:
+            if offset not in under_way:
+                self.write(offset, data)
+                done.append(offset)
+        return done
 
-    def _write_at_once(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
-        """How many bytes of each were taken: fewer than it has say nothing about the reason."""
-        self._guard.check()
-        try:
-            return self._at_once.write(pieces)
-        except OSError as error:
-            self._fail(f"refused one of {len(pieces)} writes from byte {pieces[0][0]} on", error)
+    def done(self, at_least: int = 0) -> list[int]:
+        """The offsets of pieces that were begun and are done since this was last asked.
+
+        Args:
+            at_least: it waits until they are so many, or none is left.
+
+        Raises:
+            WriteFailed, LeaseLost: as `write`.
+        """
+        if self._direct is None:
+            return []
+        ended = self._direct.ended(at_least)
+        for offset, data, taken, error in ended:
+            if error and error not in _NOT_OFFERED:
+                self._refused(offset, offset + len(data), OSError(error, os.strerror(error)))
+            if taken:
+                self._written.add(offset, taken)
+            if taken < len(data):
+                self.write(offset + taken, data[taken:])
+        return [each.offset for each in ended]
+
+    @property
+    def under_way(self) -> int:
+        """How many pieces were begun and are not known to be done."""
+        return self._direct.count if self._direct else 0
+
+    def let_go(self) -> None:
+        """Wait for what is under way, whatever becomes of it: it counts as not written."""
+        while self._direct and self._direct.count:
+            self._direct.ended(self._direct.count)
 
     def write_zeroes(self, offset: int, length: int) -> None:
         """Make `length` bytes at `offset` read as zeroes, without sending them where the volume can do that.
@@ -162,7 +192,7 @@ class Volume:
         inner_start, inner_end = offset, end
         if self._is_device:
             # A device zeroes whole sectors only; a file any range.
-            inner_start, inner_end = min(end, offset + -offset % _ALIGNMENT), end - end % _ALIGNMENT
+            inner_start, inner_end = min(end, offset + -offset % ALIGNMENT), end - end % ALIGNMENT
         if inner_end - inner_start < SMALLEST_ZERO or not self._zero_by_itself(inner_start, inner_end - inner_start):
             self._send_zeroes(offset, end)
             return
@@ -197,16 +227,13 @@ class Volume:
             WriteFailed: the volume cannot be read.
         """
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
-        except OSError:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        window = memoryview(mmap.mmap(-1, LARGEST_READ + 2 * _ALIGNMENT))
+        fd = open_for_reading(self._path)
+        window = memoryview(mmap.mmap(-1, LARGEST_READ + 2 * ALIGNMENT))
 
         def read(offset: int, length: int) -> memoryview:
-            start = offset - offset % _ALIGNMENT
+            start = offset - offset % ALIGNMENT
             end = offset + length
-            wanted = window[: end - start + -end % _ALIGNMENT]
+            wanted = window[: end - start + -end % ALIGNMENT]
             try:
                 got = _fill(fd, wanted, start, end - start)
             except OSError as error:
@@ -226,6 +253,16 @@ class Volume:
             self._fail("cannot be opened for writing", error)
         self._descriptors.callback(_close, descriptor)
         return descriptor
+
+    @cached_property
+    def _direct(self) -> WritesUnderWay | None:
+        """For writes past the page cache; None where they are not offered. A volume that is only read has none."""
+        descriptor = open_for_writing(self._path)
+        if descriptor is None:
+            return None
+        self._descriptors.callback(_close, descriptor)
+        direct = self._descriptors.enter_context(contextlib.closing(WritesUnderWay(descriptor)))
+        return direct if direct.is_offered else None
 
     def _check(self, capacity: int) -> None:
         mode = os.fstat(self._fd).st_mode
@@ -314,6 +351,9 @@ class Volume:
             size = min(end - offset, len(ZEROES))
             self.write(offset, ZEROES[:size])
             offset += size
+
+    def _refused(self, start: int, end: int, error: OSError) -> NoReturn:
+        self._fail(f"refused bytes {start} to {end - 1}", error)
 
     def _fail(self, what: str, error: OSError) -> NoReturn:
         raise WriteFailed(
