@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cli.output import Output
     from cli.times import Zone
     from xms.cutover import CutoverOrder
-    from xms.models import Command
     from xms.status import JobStatus
 
 
@@ -128,7 +127,7 @@ def cutover(  # noqa: PLR0913 - the command's options
         ask(lambda migrations: migrations.check_evidence(order.evidence, before.nics))
     if not yes:
         _confirm_cutover(before, order, zone)
-    _order_cutover(job_id, order, output, wait=wait)
+    give_order(job_id, "cutover", order, output, states_follow=wait)
     if _may_ask(order, output):
         before = _ask_about_downtime(job_id, before, order, output, seconds, wait=wait)
     if wait:
@@ -217,18 +216,8 @@ def _ask_about_downtime(
     allowed = quantities.short_duration(order.max_downtime_seconds or 0)
     predicted = quantities.short_duration(record.prediction.seconds) if record.prediction else "unknown"
     confirm(f"predicted {predicted}, allowed {allowed}: cut over all the same?", yes=False)
-    _order_cutover(job_id, order.model_copy(update={"force": True}), output, wait=wait)
+    give_order(job_id, "cutover", order.model_copy(update={"force": True}), output, states_follow=wait)
     return status
-
-
-def _order_cutover(job_id: str, order: Command, output: Output, *, wait: bool) -> None:
-    if not (wait and output == "json"):
-        give_order(job_id, "cutover", order, output)
-        return
-    # The JSON lines that follow are all states of the job; a receipt among them would be another shape.
-    from cli.session import ask
-
-    ask(lambda migrations: migrations.command(job_id, "cutover", order))
 
 
 def _follow_cutover(job_id: str, before: JobStatus, output: Output, seconds: int | None) -> None:

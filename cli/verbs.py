@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     from xms.status import JobStatus
 
 
-def give_order(job_id: str, verb: Verb, order: Command, output: Output) -> None:
-    """Give a job an order, and print its receipt."""
+def give_order(job_id: str, verb: Verb, order: Command, output: Output, *, states_follow: bool = False) -> None:
+    """Give a job an order, and print its receipt.
+
+    Args:
+        job_id: of the job.
+        verb: the order's name.
+        order: what is ordered.
+        output: the form of what is printed.
+        states_follow: states of the job will be printed. As JSON they are all that is: a receipt has another shape.
+    """
     from cli.output import console, print_json
     from cli.session import ask
 
     receipt = ask(lambda migrations: migrations.command(job_id, verb, order))
-    if output == "json":
-        print_json({"job_id": job_id, "text": receipt.text})
-    else:
+    if output != "json":
         console().print(f"{job_id}: {receipt.text}", soft_wrap=True)
+    elif not states_follow:
+        print_json({"job_id": job_id, "text": receipt.text})
 
 
 def order_and_follow(
@@ -58,11 +66,7 @@ def order_and_follow(
         if output != "json":
             console().print(f"  {hint.format(job=job_id)}", soft_wrap=True)
         return
-    if output == "json":
-        # JSON lines are all states of the job; a receipt among them would be another shape.
-        ask(lambda migrations: migrations.command(job_id, verb, order))
-    else:
-        give_order(job_id, verb, order, output)
+    give_order(job_id, verb, order, output, states_follow=True)
     follow(before)
 
 

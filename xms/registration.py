@@ -20,6 +20,7 @@ from typing import Final
 from pydantic import SecretStr, ValidationError
 
 from xms.config import SourceConfig, find_config, load_config, read_toml
+from xms.durable_files import flush_names
 from xms.errors import BadInput, ConfigurationError, Refused
 from xms.sources import SourceFiles, registration_file, sources_directory
 from xms.vsphere import shown_certificate as certificates
@@ -146,7 +147,7 @@ def register(config: Path, registration: Registration, *, check: bool) -> Regist
             if own_password:
                 readable.replace(password_file)
             _appear(draft, registration_file(config, name), name)
-            _sync(directory)
+            flush_names(directory)
     return Registered(file=registration_file(config, name), password_file=password_file, product=product)
 
 
@@ -184,7 +185,7 @@ def unregister(config: Path, name: str) -> tuple[Path, ...]:
         removed = [path for path in (file, password_file) if path.exists()]
         for path in removed:
             path.unlink(missing_ok=True)
-        _sync(file.parent)
+        flush_names(file.parent)
     return tuple(removed)
 
 
@@ -267,15 +268,6 @@ def _appear(draft: Path, file: Path, name: str) -> None:
         os.link(draft, file)
     except FileExistsError:
         raise Refused(f"source {name} is registered already", because=f"by {file}, since a moment ago") from None
-
-
-def _sync(directory: Path) -> None:
-    """Have the names of the directory survive a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,10 @@ cutover, a roll-back, the job itself. A reader finds the old file or the new one
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
+from xms import durable_files
 from xms.errors import ReportNotKept
 from xms.report.model import Report
 from xms.report.page import page
@@ -35,8 +34,8 @@ def keep(report: Report, submitted_at: datetime, directory: Path) -> Path:
     kept = directory / f"{name}.html"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(directory / f"{name}.json", report.model_dump_json(indent=2) + "\n")
-        _replace(kept, page(report))
+        durable_files.replace(directory / f"{name}.json", report.model_dump_json(indent=2) + "\n")
+        durable_files.replace(kept, page(report))
     except OSError as error:
         raise ReportNotKept(
             f"the report of {report.vm} was not kept",
@@ -45,21 +44,3 @@ def keep(report: Report, submitted_at: datetime, directory: Path) -> Path:
             do=f"keep it elsewhere with: xms migration report {report.job_id} --format html --output-file FILE",
         ) from error
     return kept
-
-
-def _replace(file: Path, text: str) -> None:
-    descriptor, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as written:
-            written.write(text)
-            written.flush()
-            os.fsync(written.fileno())
-        Path(fresh).replace(file)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
-    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -8,7 +8,6 @@ fits only the bytes that it was made over. Whether anybody had it is told by the
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
@@ -18,6 +17,7 @@ from typing import Final
 
 from pydantic import Field, ValidationError
 
+from xms import durable_files
 from xms.config import Config
 from xms.conversion import keys, virt_v2v
 from xms.conversion.causes import UNCHANGED
@@ -247,20 +247,10 @@ class Conversion:
             raise self._lost(f"its record cannot be read: {error.error_count()} errors") from error
 
     def _write(self, record: Record) -> None:
-        """Replace the record so that after a crash there is the old one or the new one."""
+        """After a crash there is the old one or the new one."""
         path = self._directory / RECORD
-        draft = path.with_suffix(".new")
         try:
-            with draft.open("w") as file:
-                file.write(record.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(path)
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            durable_files.replace(path, record.model_dump_json())
         except OSError as error:
             raise WriteFailed(
                 f"the record of the conversion of {self._job_id} was not written",
