@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.rig import aligned
 from tests.openstack.conftest import GIB
 from xms.config import TargetConfig
-from xms.engine.writer import Volume
+from xms.engine.writer import BEGUN_AT_ONCE, Volume
 from xms.errors import ConfigurationError, VolumeFailed, WriteFailed
 from xms.models import Baseline, Disk
 from xms.openstack import rbd_export, volume_snapshots, volumes
@@ -112,6 +113,25 @@ def test_what_was_flushed_under_one_claim_is_read_under_the_next(
         file.seek(5 << 20)
         assert file.read(len(content)) == content
     assert not mounted_below(way.data_dir)
+
+
+def test_several_writes_at_the_same_time_are_on_the_volume_when_they_are_done(
+    cloud: Cloud, job: TargetOrder, volume_id: str, way: AttachByCinder
+) -> None:
+    """RBD is exported by FUSE, which has its own mind about O_DIRECT."""
+    sizes = [64 << 10, 1 << 20]
+    pieces = [(offset << 20, aligned(sizes[offset % 2], offset)) for offset in range(64, 64 + BEGUN_AT_ONCE)]
+    with claimed(cloud, job, volume_id, way) as claim:
+        with Volume(claim.path, GIB, claim, lambda: None) as volume:
+            done = volume.begin(pieces)
+            done += volume.done(volume.under_way)
+            assert sorted(done) == [offset for offset, _ in pieces]
+            volume.flush()
+        drop_cache(claim)
+    with claimed(cloud, job, volume_id, way) as claim, Path(claim.path).open("rb") as file:
+        for offset, data in pieces:
+            file.seek(offset)
+            assert file.read(len(data)) == data
 
 
 def test_zeroes_written_over_data_read_as_zeroes_at_any_alignment(
