@@ -144,8 +144,7 @@ class WritesUnderWay:
         """Wait for what is under way, however long it takes: the memory is the kernel's meanwhile."""
         if self._kernel is None:
             return
-        while self._under_way:
-            self.ended(self.count)
+        self.ended(self.count)
         _at_home.append(self._kernel)
         self._kernel = None
 

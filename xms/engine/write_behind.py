@@ -226,7 +226,8 @@ class WriteBehind:
         self._finish(done)
 
     def _checkpoint(self, finished_to: int) -> None:
-        self._finish(self._volume.done(self._volume.under_way))
+        if self._under_way:
+            self._finish(self._volume.done(len(self._under_way)))
         left_out, self._left_out = self._left_out, RangeList()
         expectations, self._expectations = self._expectations, Expectations()
         written = chain(self._volume.take_written(), left_out)
@@ -240,7 +241,8 @@ class WriteBehind:
 
     def _let_go(self) -> None:
         """Nothing more will be written, and nothing is under way any more."""
-        self._volume.let_go()
+        if self._under_way:
+            self._volume.let_go()
         for offset in list(self._under_way):
             self._dismiss(offset)
 

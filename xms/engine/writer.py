@@ -179,7 +179,7 @@ class Volume:
 
     def let_go(self) -> None:
         """Wait for what is under way, whatever becomes of it: it counts as not written."""
-        while self._direct and self._direct.count:
+        if self._direct:
             self._direct.ended(self._direct.count)
 
     def write_zeroes(self, offset: int, length: int) -> None:
