@@ -62,9 +62,7 @@ class LabMachine:
         with contextlib.ExitStack() as undo:
             undo.callback(self._qemu.end)
             try:
-                self._qmp = QmpClient(
-                    self._qemu.control_socket, listener=self._notice, alive=lambda: self._qemu.alive, connect_seconds=60
-                )
+                self._qmp = QmpClient(self._qemu.control, listener=self._notice)
                 undo.callback(self._qmp.close)
                 live = {key: live_node(key) for key in self._capacities}
                 self._store = SnapshotStore(self._qmp, directory, self._qemu.nbd_socket, live)

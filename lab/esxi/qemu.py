@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import tempfile
 from concurrent.futures import Executor
@@ -36,6 +37,12 @@ class QemuProcess:
         accelerator: a key of ACCELERATORS.
         spawner: runs in a thread that lives as long as the host: the kernel ends QEMU together with the THREAD that
             started it (PR_SET_PDEATHSIG), which is what also ends it when this process is killed.
+
+    Attributes:
+        control: our end of the connection to its monitor. QEMU is born with the other end: where it listens instead,
+            its main thread and its monitor's thread may both wake for the first client, and the one that comes second
+            blocks in accept(2) for ever (QEMU 7.2, about one start in 1,500 on a busy machine).
+        nbd_socket: where it is to serve disks.
     """
 
     def __init__(self, spec: MachineSpec, directory: Path, *, accelerator: str, spawner: Executor) -> None:
@@ -44,13 +51,15 @@ class QemuProcess:
         if len(str(directory)) > LONGEST_SOCKET_PATH:
             self._sockets = tempfile.TemporaryDirectory(prefix="xms-esxi-", dir="/tmp")  # made private, and short
             place = Path(self._sockets.name)
-        self.control_socket = place / "qmp.sock"
         self.nbd_socket = place / "nbd.sock"
+        self.nbd_socket.unlink(missing_ok=True)
         self._log = directory / "qemu.log"
-        for socket in (self.control_socket, self.nbd_socket):
-            socket.unlink(missing_ok=True)
-        command = self._command(spec, directory / "console.log", accelerator)
-        self._process = spawner.submit(self._spawn, ["setpriv", "--pdeathsig", "KILL", *command]).result()
+        self.control, monitor = socket.socketpair()
+        with monitor, contextlib.ExitStack() as undo:
+            undo.callback(self.control.close)
+            command = self._command(spec, directory / "console.log", accelerator, monitor.fileno())
+            self._process = spawner.submit(self._spawn, command, monitor.fileno()).result()
+            undo.pop_all()
 
     @property
     def alive(self) -> bool:
@@ -69,21 +78,27 @@ class QemuProcess:
         return QemuEndedError(f"QEMU ended with code {self._process.poll()}: {self._log.read_text()[-2000:].strip()}")
 
     def end(self) -> None:
-        """Kill it and remove its sockets. What a guest had flushed is in the disks' files already."""
+        """Kill it and remove its socket. What a guest had flushed is in the disks' files already."""
         self._process.kill()
         self._process.wait()
-        for socket in (self.control_socket, self.nbd_socket):
-            socket.unlink(missing_ok=True)
+        self.nbd_socket.unlink(missing_ok=True)
         if self._sockets is not None:
             self._sockets.cleanup()
 
-    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[str], monitor: int) -> subprocess.Popen[bytes]:
         with self._log.open("wb") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[monitor],
+            )
 
-    def _command(self, spec: MachineSpec, console: Path, accelerator: str) -> list[str]:
-        control = f"unix:{_escaped(self.control_socket)},server=on,wait=off"
-        command = ["qemu-system-x86_64", "-name", spec.name, "-nodefaults", "-display", "none", "-S", "-qmp", control]
+    def _command(self, spec: MachineSpec, console: Path, accelerator: str, monitor: int) -> list[str]:
+        command = ["qemu-system-x86_64", "-name", spec.name, "-nodefaults", "-display", "none", "-S"]
+        command += ["-chardev", f"socket,id=control,fd={monitor}", "-mon", "chardev=control,mode=control"]
         command += ["-no-shutdown", "-no-user-config"]
         for disk in spec.disks:
             file = f"file.driver=file,file.filename={_escaped(disk.file)}"

@@ -6,17 +6,14 @@ import itertools
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = Mapping[str, Any]
 EventListener: TypeAlias = Callable[[str, Json], None]
 
 ANSWER_SECONDS: Final = 60.0
-CONNECT_PAUSE_SECONDS: Final = 0.005
 
 
 class QmpError(Exception):
@@ -24,7 +21,7 @@ class QmpError(Exception):
 
 
 class QmpClosedError(QmpError):
-    """QEMU is gone, or has not opened its socket."""
+    """QEMU is gone."""
 
 
 class QmpTimeoutError(QmpError):
@@ -48,32 +45,29 @@ class _Expectation:
 
 
 class QmpClient:
-    """One connection to QEMU's control socket, shared by any number of threads.
+    """One end of QEMU's control connection, shared by any number of threads.
 
     A thread of its own reads answers and events. `listener` is called in that thread for each event before anybody who
     waits for it goes on; it must not send commands.
 
+    Args:
+        connection: the other end is QEMU's monitor. The client closes it.
+        listener: is told of each event.
+
     Raises:
-        QmpClosedError: nobody listens at the socket within `connect_seconds`, or `alive` says that nobody ever will.
+        QmpClosedError: QEMU ended before it took commands.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        listener: EventListener | None = None,
-        alive: Callable[[], bool] = lambda: True,
-        connect_seconds: float = 30.0,
-    ) -> None:
+    def __init__(self, connection: socket.socket, *, listener: EventListener | None = None) -> None:
         self._listener = listener
-        self._socket = _connect(path, alive=alive, seconds=connect_seconds)
+        self._socket = connection
         self._lines = self._socket.makefile("r", encoding="utf-8")
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._answers: dict[int, Json] = {}
         self._expectations: list[_Expectation] = []
         self._closed = False
-        self._reader = threading.Thread(target=self._read, name=f"qmp {path.parent.name}", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="qmp", daemon=True)
         self._reader.start()
         try:
             self.command("qmp_capabilities")
@@ -175,20 +169,3 @@ class QmpClient:
             with self._changed:
                 self._answers[message["id"]] = message
                 self._changed.notify_all()
-
-
-def _connect(path: Path, *, alive: Callable[[], bool], seconds: float) -> socket.socket:
-    end = time.monotonic() + seconds
-    while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            connection.close()
-            if not alive():
-                raise QmpClosedError(f"QEMU ended before it opened {path}") from error
-            if time.monotonic() > end:
-                raise QmpClosedError(f"nobody listens at {path} after {seconds:g} s") from error
-            time.sleep(CONNECT_PAUSE_SECONDS)
-        else:
-            return connection
