@@ -413,10 +413,11 @@ def test_a_source_that_never_answers_is_given_up(serve: Serve, tmp_path: Path, m
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.3)
     monkeypatch.setattr(connection, "DRAIN_SECONDS", 0.1)
     monkeypatch.setattr(reader, "READ_TRIES", 2)
-    source = a_disk(tmp_path / "source", 2 * MIB)
+    # Not the delay filter: nbdkit wakes its reads when their client leaves, and may abort over them.
+    silent = serve("eval", f"get_size=echo {2 * MIB}", "thread_model=echo parallel", "pread=exec sleep 5")
 
     with pytest.raises(TransportFailed, match="no answer"):
-        copy(serve("--filter=delay", "file", source, "delay-read=30"), stale(tmp_path / "volume", 2 * MIB))
+        copy(silent, stale(tmp_path / "volume", 2 * MIB))
 
 
 def test_a_volume_that_takes_no_more_ends_the_copy(serve: Serve, tmp_path: Path) -> None:
