@@ -219,6 +219,7 @@ WAY_THERE: Final = (
         lambda job: MakePorts(target=job.target, instance_name=job.vm, nics=job.nics),
     ),
     stream(0, REPLICATED[0], MIB),
+    Stop("release after the final delta", "release_volumes", volumes_order),
     snapshot("make snapshots of the volumes", 1),
     Stop(
         "convert",
