@@ -9,7 +9,7 @@ help:
 	@echo 'make test-openstack   the same tests of the cloud, and more, on a real OpenStack (lab/openstack/README.md)'
 	@echo 'make demo-openstack   the demo with a real OpenStack as the target, by RBD and by files'
 	@echo 'make check   the fast part of it (under 2 minutes)'
-	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 45 minutes; see docs/benchmarks.md)'
+	@echo 'make bench   measure the copies beside nbdcopy, qemu-img and cp (about 50 minutes; see docs/benchmarks.md)'
 	@echo 'make soak    2,000 random histories with kills and power losses, and the longest tests; EXAMPLES=, SEED='
 	@echo 'make setup   only install what is missing'
 	@echo 'make clean   remove what the lab and the tests left (the venv and the guest image stay)'

@@ -87,11 +87,14 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Iterat
         raise CannotMeasure(f"there is no case of that name; there are {', '.join(case.name for case in known)}")
     machine = describe(directory)
     notes = []
-    if any(case.target == "block" for case in chosen) and (reason := why_no_loop_device(directory)):
-        notes.append(f"block target: not possible here: {reason}")
-        chosen = [case for case in chosen if case.target != "block"]
-        if not chosen:
-            raise CannotMeasure(reason)
+    for kind in ("block", "block-direct"):
+        if not any(case.target == kind for case in chosen):
+            continue
+        if reason := why_no_loop_device(directory, direct=kind == "block-direct"):
+            notes.append(f"{kind} target: not possible here: {reason}")
+            chosen = [case for case in chosen if case.target != kind]
+            if not chosen:
+                raise CannotMeasure(reason)
     rows: list[Row] = []
     partial = why_partial(rounds, only, quick=quick)
     for number, case in enumerate(chosen, start=1):

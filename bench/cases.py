@@ -35,7 +35,7 @@ class Case:
 
     name: str
     target: str
-    """file, block, or none"""
+    """file, block, block-direct, or none"""
     prepare: Callable[[], Mapping[str, Run]]
     """makes the disks, where they are not there yet"""
     pairs: tuple[Pair, ...]
@@ -53,7 +53,7 @@ def all_cases(directory: Path, sizes: Sizes) -> list[Case]:
     return [
         *(
             case
-            for target in ("file", "block")
+            for target in ("file", "block", "block-direct")
             for delay in (0, 2)
             for case in (
                 _against_peers("full", full, directory, delay, target),
@@ -68,17 +68,18 @@ def peers_of(kind: str, delay: int, target: str) -> Iterator[str]:
     """Who can do the same work.
 
     Cp has no latency, and where the target is a device it writes the holes of a file out as zeroes. What the serial
-    loop takes at 2 ms is its waiting, whatever it writes to, so it is not made to wait twice.
+    loop takes at 2 ms is its waiting, whatever it writes to, so it is not made to wait twice; nor is it asked again on
+    a second kind of device.
     """
     yield from ("nbdcopy", "qemu-img") if kind == "full" else ("nbdcopy-extentlist",)
     if kind == "full" and target == "file" and not delay:
         yield "cp"
-    if target == "file" or not delay:
+    if target == "file" or (target == "block" and not delay):
         yield "serial"
 
 
 def _against_peers(kind: str, make: Callable[[], Disk], directory: Path, delay: int, target: str) -> Case:
-    name = f"{kind}-{delay}ms" + ("-block" if target == "block" else "")
+    name = f"{kind}-{delay}ms" + ("" if target == "file" else f"-{target}")
     peers = tuple(peers_of(kind, delay, target))
 
     def prepare() -> Mapping[str, Run]:
@@ -86,7 +87,7 @@ def _against_peers(kind: str, make: Callable[[], Disk], directory: Path, delay: 
         disk.warm()
         contestants = {OURS: xms, **{peer: PEERS[peer] for peer in peers}}
         return {
-            who: partial(copy_once, contestant, disk, directory, delay=delay, is_block=target == "block")
+            who: partial(copy_once, contestant, disk, directory, delay=delay, kind_of_target=target)
             for who, contestant in contestants.items()
         }
 
@@ -100,16 +101,17 @@ def copy_once(
     turn: int,
     *,
     delay: int = 0,
-    is_block: bool = False,
+    kind_of_target: str = "file",
     repetitions: int = 1,
 ) -> Cost:
-    """Copy to a fresh target, and check it.
+    """Copy to a fresh target, as a case's `target` says, and check it.
 
     Raises:
         WrongCopy: the target is not what it has to be.
     """
     with fresh_target(disk, directory) as file:
-        with loop_device(file) if is_block else nullcontext(file) as target:
+        device = partial(loop_device, file, direct=kind_of_target == "block-direct")
+        with nullcontext(file) if kind_of_target == "file" else device() as target:
             cost = contestant(Errand(disk, target, delay, repetitions))
         check(disk, file, turn)
     return cost

@@ -24,7 +24,7 @@ class Row(BaseModel):
     peer: str
     """who it was compared with; for a ladder of sizes the row of the next smaller one"""
     target: str
-    """file, block, or none"""
+    """file, block, block-direct, or none"""
     ratio_median: float
     ratio_min: float
     ratio_max: float

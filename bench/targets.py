@@ -25,14 +25,20 @@ def fresh_target(disk: Disk, directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def loop_device(file: Path) -> Iterator[Path]:
-    """A block device over `file`, buffered as `losetup` makes it.
+def loop_device(file: Path, *, direct: bool = False) -> Iterator[Path]:
+    """A block device over `file`.
+
+    Args:
+        file: what it is made of.
+        direct: writes go past the page cache of the file, as they do to a volume that storage gives. As `losetup` makes
+            it, they go to memory, and a flush has all of them to write.
 
     Raises:
         CannotMeasure: this machine does not give one.
     """
+    command = ["losetup", "--find", "--show", f"--direct-io={'on' if direct else 'off'}", str(file)]
     try:
-        made = subprocess.run(["losetup", "--find", "--show", file], capture_output=True, text=True, check=False)
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise CannotMeasure("losetup is not installed") from None
     if made.returncode:
@@ -46,12 +52,12 @@ def loop_device(file: Path) -> Iterator[Path]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def why_no_loop_device(directory: Path) -> str:
-    """Why this machine gives no loop devices; empty where it does."""
+def why_no_loop_device(directory: Path, *, direct: bool = False) -> str:
+    """Why this machine gives no loop devices over files of the directory; empty where it does."""
     file = directory / f"probe-{os.getpid()}.img"
     file.write_bytes(bytes(1 << 20))
     try:
-        with loop_device(file) as device:
+        with loop_device(file, direct=direct) as device:
             device.open("rb").close()
     except (CannotMeasure, OSError) as error:
         return str(error)

@@ -79,7 +79,8 @@ def test_every_case_of_the_protocol_is_there(tmp_path: Path) -> None:
     assert cases["full-0ms"] == ["nbdcopy", "qemu-img", "cp", "serial"]
     assert cases["full-2ms"] == ["nbdcopy", "qemu-img", "serial"]
     assert cases["incremental-0ms"] == cases["incremental-2ms"] == ["nbdcopy-extentlist", "serial"]
-    assert {f"{name}-block" for name in ("full-0ms", "full-2ms", "incremental-0ms", "incremental-2ms")} <= set(cases)
+    over_files = ("full-0ms", "full-2ms", "incremental-0ms", "incremental-2ms")
+    assert {f"{name}-{kind}" for name in over_files for kind in ("block", "block-direct")} <= set(cases)
     assert cases["nothing"] == ["nothing-1GiB", "nothing-1GiB"]
     assert cases["extents"][-1] == "extents-100000"
 
@@ -138,21 +139,24 @@ def test_a_machine_without_loop_devices_says_so_and_measures_the_rest(tmp_path: 
     assert {row["target"] for row in result_of(tmp_path)["rows"]} == {"none"}
 
 
-def test_a_copy_to_a_loop_device_is_checked_and_the_device_given_back(tmp_path: Path, changed: Disk) -> None:
-    if reason := why_no_loop_device(tmp_path):
+@pytest.mark.parametrize("kind", ["block", "block-direct"])
+def test_a_copy_to_a_loop_device_is_checked_and_the_device_given_back(tmp_path: Path, changed: Disk, kind: str) -> None:
+    if reason := why_no_loop_device(tmp_path, direct=kind == "block-direct"):
         pytest.skip(reason)
     devices: list[Path] = []
 
     def contestant(errand: Errand) -> Cost:
         assert errand.target.is_block_device()
         devices.append(errand.target)
+        direct = Path("/sys/block", errand.target.name, "loop", "dio").read_text().strip()
+        assert direct == str(int(kind == "block-direct"))
         return PEERS["nbdcopy-extentlist"](errand)
 
-    copy_once(contestant, changed, tmp_path, 0, is_block=True)
+    copy_once(contestant, changed, tmp_path, 0, kind_of_target=kind)
     attached = subprocess.run(["losetup", "--all"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in attached
     with pytest.raises(WrongCopy, match="not the source's"):
-        copy_once(lambda _errand: Cost(wall=1, user=0, system=0), changed, tmp_path, 0, is_block=True)
+        copy_once(lambda _errand: Cost(wall=1, user=0, system=0), changed, tmp_path, 0, kind_of_target=kind)
 
 
 def test_a_disk_that_the_file_system_cannot_hold_is_said_and_the_rest_measured(

@@ -43,4 +43,15 @@ def test_the_page_names_every_case_and_every_peer(tmp_path: Path) -> None:
     assert set(PEERS) <= set(rows(PAGE, "## What is compared"))
     text = PAGE.read_text()
     for case in all_cases(tmp_path, PROTOCOL):
-        assert f"`{case.name.removesuffix('-block')}" in text, case.name
+        assert f"`{re.sub('-block(-direct)?$', '', case.name)}" in text, case.name
+    assert {f"the same with `-{case.target}`" for case in all_cases(tmp_path, PROTOCOL) if "block" in case.target} <= {
+        line.split(" | ")[0].removeprefix("| ") for line in text.splitlines()
+    }
+
+
+def test_what_the_page_says_of_devices_without_a_cache_was_measured() -> None:
+    (paragraph,) = re.findall(r"^Where the target is a loop device .*?\n\n", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (name,) = re.findall(r"bench/results/([^`]+)", paragraph)
+    ratios = [f"{row.ratio_median:.2f}" for row in Result.load(DIRECTORY / name).rows if row.peer.startswith("nbdcopy")]
+    assert len(ratios) == 4
+    assert set(re.findall(r"\d\.\d\d", paragraph)) == set(ratios)
