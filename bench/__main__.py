@@ -20,7 +20,7 @@ from bench.results import DIRECTORY, Result, Row
 from bench.rounds import measure
 from bench.sizes import PROTOCOL, QUICK
 from bench.tables import terminal_table, write_page
-from bench.targets import why_no_loop_device
+from bench.targets import DIRECT_IO, why_no_loop_device
 from xms.quantities import size
 
 ROUNDS: Final = 7
@@ -87,10 +87,8 @@ def run(rounds: int, only: list[str], directory: Path, *, quick: bool) -> Iterat
         raise CannotMeasure(f"there is no case of that name; there are {', '.join(case.name for case in known)}")
     machine = describe(directory)
     notes = []
-    for kind in ("block", "block-direct"):
-        if not any(case.target == kind for case in chosen):
-            continue
-        if reason := why_no_loop_device(directory, direct=kind == "block-direct"):
+    for kind in DIRECT_IO:
+        if any(case.target == kind for case in chosen) and (reason := why_no_loop_device(directory, kind)):
             notes.append(f"{kind} target: not possible here: {reason}")
             chosen = [case for case in chosen if case.target != kind]
             if not chosen:

@@ -14,7 +14,7 @@ from bench.cost import Cost
 from bench.disks import Disk, empty_disk, full_disk, incremental_disk, unallocated_disk
 from bench.planning import cost_of_planning
 from bench.sizes import KIB, MIB, Sizes
-from bench.targets import fresh_target, loop_device
+from bench.targets import DIRECT_IO, fresh_target, loop_device
 
 Run = Callable[[int], Cost]
 """(number of the round, from 0) -> what it cost; what was copied is checked after it."""
@@ -53,7 +53,7 @@ def all_cases(directory: Path, sizes: Sizes) -> list[Case]:
     return [
         *(
             case
-            for target in ("file", "block", "block-direct")
+            for target in ("file", *DIRECT_IO)
             for delay in (0, 2)
             for case in (
                 _against_peers("full", full, directory, delay, target),
@@ -110,8 +110,7 @@ def copy_once(
         WrongCopy: the target is not what it has to be.
     """
     with fresh_target(disk, directory) as file:
-        device = partial(loop_device, file, direct=kind_of_target == "block-direct")
-        with nullcontext(file) if kind_of_target == "file" else device() as target:
+        with nullcontext(file) if kind_of_target == "file" else loop_device(file, kind_of_target) as target:
             cost = contestant(Errand(disk, target, delay, repetitions))
         check(disk, file, turn)
     return cost

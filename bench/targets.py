@@ -7,9 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from bench.disks import Disk
 from bench.errors import CannotMeasure
+
+DIRECT_IO: Final = {"block": "off", "block-direct": "on"}
+"""Kinds of loop devices, and losetup's word for each. As losetup makes it by itself, what is written to one goes to
+the page cache of its file, and a flush has all of it to write; with direct I/O it goes past that, as with storage's."""
 
 
 @contextmanager
@@ -25,18 +30,13 @@ def fresh_target(disk: Disk, directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def loop_device(file: Path, *, direct: bool = False) -> Iterator[Path]:
-    """A block device over `file`.
-
-    Args:
-        file: what it is made of.
-        direct: writes go past the page cache of the file, as they do to a volume that storage gives. As `losetup` makes
-            it, they go to memory, and a flush has all of them to write.
+def loop_device(file: Path, kind: str) -> Iterator[Path]:
+    """A block device over `file`, of a kind that `DIRECT_IO` names.
 
     Raises:
         CannotMeasure: this machine does not give one.
     """
-    command = ["losetup", "--find", "--show", f"--direct-io={'on' if direct else 'off'}", str(file)]
+    command = ["losetup", "--find", "--show", f"--direct-io={DIRECT_IO[kind]}", str(file)]
     try:
         made = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -52,12 +52,12 @@ def loop_device(file: Path, *, direct: bool = False) -> Iterator[Path]:
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
-def why_no_loop_device(directory: Path, *, direct: bool = False) -> str:
-    """Why this machine gives no loop devices over files of the directory; empty where it does."""
+def why_no_loop_device(directory: Path, kind: str) -> str:
+    """Why this machine gives no loop devices of the kind over files of the directory; empty where it does."""
     file = directory / f"probe-{os.getpid()}.img"
     file.write_bytes(bytes(1 << 20))
     try:
-        with loop_device(file, direct=direct) as device:
+        with loop_device(file, kind) as device:
             device.open("rb").close()
     except (CannotMeasure, OSError) as error:
         return str(error)

@@ -141,7 +141,7 @@ def test_a_machine_without_loop_devices_says_so_and_measures_the_rest(tmp_path: 
 
 @pytest.mark.parametrize("kind", ["block", "block-direct"])
 def test_a_copy_to_a_loop_device_is_checked_and_the_device_given_back(tmp_path: Path, changed: Disk, kind: str) -> None:
-    if reason := why_no_loop_device(tmp_path, direct=kind == "block-direct"):
+    if reason := why_no_loop_device(tmp_path, kind):
         pytest.skip(reason)
     devices: list[Path] = []
 
